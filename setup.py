@@ -1,0 +1,43 @@
+"""Builds the extension modules; everything else stands in pyproject.toml."""
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+NATIVE = "src/qwenvl_prep/_native"
+
+# The size rule and the resampler promise other programs' results to the bit, so the
+# compiler may neither fuse a multiplication with an addition nor reorder.  No
+# -march: one wheel has to run on every machine of its architecture.
+FLAGS = ["-O3", "-std=c11", "-ffp-contract=off", "-Wall", "-Wextra"]
+
+DIRECTIVES = {
+    "language_level": 3,
+    "boundscheck": False,  # every length is compared beside its pointer
+    "wraparound": False,
+    "cdivision": True,
+    "initializedcheck": False,
+    "freethreading_compatible": True,
+}
+
+
+def extension(name: str, *c_files: str) -> Extension:
+    return Extension(
+        f"qwenvl_prep._native.{name}",
+        [f"{NATIVE}/{name}.pyx", *(f"{NATIVE}/{file}" for file in c_files)],
+        depends=[f"{NATIVE}/convolve.h", f"{NATIVE}/exact_division.h"],
+        include_dirs=[NATIVE],
+        extra_compile_args=FLAGS,
+    )
+
+
+setup(
+    ext_modules=cythonize(
+        [
+            extension("geometry"),
+            extension("flatten"),
+            extension("resample", "coefficients.c", "convolve_scalar.c"),
+        ],
+        compiler_directives=DIRECTIVES,
+        build_dir="build/cython",
+    )
+)

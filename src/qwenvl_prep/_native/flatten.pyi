@@ -1,0 +1,3 @@
+from typing_extensions import Buffer
+
+def flatten_rgba(source: Buffer, target: Buffer, background: int) -> None: ...

@@ -1,0 +1,321 @@
+"""
+Upright 8-bit RGB out of a file or a pixel source: the only file that knows decoders.
+
+libvips reads what it reads exactly as Pillow does (JPEG, PNG, WebP and plain TIFF,
+in strips of rows); Pillow reads the rest, with its plugins named one by one.  Each
+library is entered through one door, where its exceptions become ours.
+
+Loaders are called by name, never found by content: the type was read by our own
+header reader, so none of libvips' untested loaders (SVG, PDF, ImageMagick, ...) can
+be reached, and no switch of the process has to be set for that.
+"""
+
+from __future__ import annotations
+
+import io
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qwenvl_prep._native.flatten import flatten_rgba
+from qwenvl_prep.errors import (
+    DamagedImageError,
+    ImageError,
+    UnsupportedFormatError,
+)
+from qwenvl_prep.limits import DEFAULT_LIMITS, Limits
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+    from PIL import Image
+
+    from qwenvl_prep.headers import ImageInfo
+
+__all__ = ["Pixels", "decode", "decode_pixels"]
+
+# Rows fetched at once: enough to amortise the call, few enough to stay in cache.
+_STRIP_ROWS = 64
+
+_WHITE = 255
+
+# Formats that Pillow reads here, by the names of its plugins.
+_PILLOW_PLUGINS = {
+    "AVIF": ["AVIF"],
+    "BMP": ["BMP"],
+    "DIB": ["DIB"],
+    "GIF": ["GIF"],
+    "ICNS": ["ICNS"],
+    "ICO": ["ICO"],
+    "JPEG": ["JPEG"],
+    "JPEG2000": ["JPEG2000"],
+    "SGI": ["SGI"],
+    "TIFF": ["TIFF"],
+}
+
+_VIPS_LOADERS = {
+    "JPEG": "jpegload_buffer",
+    "PNG": "pngload_buffer",
+    "TIFF": "tiffload_buffer",
+    "WEBP": "webpload_buffer",
+}
+
+_VIPS_DEPTHS = {"uchar": 8, "ushort": 16}
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Pixels:
+    """
+    An upright picture.
+
+    Attributes
+    ----------
+    data : ndarray of uint8, shape (height, width, 3)
+        RGB, rows from the top, contiguous.
+    """
+
+    data: NDArray[np.uint8]
+
+    @property
+    def height(self) -> int:
+        """Rows."""
+        return int(self.data.shape[0])
+
+    @property
+    def width(self) -> int:
+        """Columns."""
+        return int(self.data.shape[1])
+
+    def __repr__(self) -> str:
+        return f"<Pixels {self.height}x{self.width} RGB>"
+
+
+def decode(data: bytes, info: ImageInfo, *, limits: Limits = DEFAULT_LIMITS) -> Pixels:
+    """
+    Decode a file to upright RGB on white.
+
+    Parameters
+    ----------
+    data : bytes
+        The whole file.
+    info : ImageInfo
+        What its header says.
+    limits : Limits
+        What may be decoded; checked before a decoder sees a byte.
+
+    Returns
+    -------
+    Pixels
+        The first frame, turned upright, transparent parts laid on white.
+
+    Raises
+    ------
+    DecodeLimitError
+        If the header announces more than *limits* allow.
+    DamagedImageError
+        If the data is broken, ends early or does not keep what the header promised.
+    UnsupportedFormatError
+        If the samples are of a kind that has no one meaning in 8 bits.
+    """
+    limits.check_header(info)
+    if info.format == "HEIF":
+        pixels = _decode_heif(data, info)
+    elif _is_for_vips(info):
+        pixels = _decode_vips(data, info)
+    else:
+        pixels = _decode_pillow(data, info)
+    if (pixels.height, pixels.width) != (info.upright_height, info.upright_width):
+        raise DamagedImageError(
+            f"Expected {info.upright_height} × {info.upright_width} pixels, as the "
+            f"{info.format} header says, but its data holds "
+            f"{pixels.height} × {pixels.width}",
+            format=info.format,
+        )
+    return pixels
+
+
+def decode_pixels(
+    pixels: Any, info: ImageInfo, *, limits: Limits = DEFAULT_LIMITS
+) -> Pixels:
+    """
+    Bring a Pillow image or an array to upright RGB on white.
+
+    Parameters, result and errors are those of :func:`decode`, with the pixel source
+    itself in place of the file.
+    """
+    limits.check_header(info)
+    if isinstance(pixels, np.ndarray):
+        samples = pixels if pixels.ndim == 3 else pixels[:, :, None]
+        return Pixels(_to_rgb(samples))
+    with _pillow_door("the Pillow image"):
+        return _from_pillow(pixels, pixels.format or "image")
+
+
+def _is_for_vips(info: ImageInfo) -> bool:
+    if info.format == "TIFF":
+        # Extra samples and orientation mean something else to each TIFF reader;
+        # Pillow is the reference there.
+        return not info.has_alpha and info.colour in {"grey", "rgb"} and (
+            info.bit_depth in {8, 16} and info.channels in {1, 3}
+        )
+    # Inverted CMYK is a matter of Adobe's marker, which Pillow minds.
+    return info.format in _VIPS_LOADERS and info.colour != "cmyk"
+
+
+# ---------------------------------------------------------------- libvips
+
+
+def _decode_vips(data: bytes, info: ImageInfo) -> Pixels:
+    import pyvips
+
+    with _vips_door(info.format):
+        load = getattr(pyvips.Image, _VIPS_LOADERS[info.format])
+        # fail_on works in a loader; libvips' thumbnail functions ignore it (#5195).
+        image = load(data, access="sequential", fail_on="error")
+        if image.format not in _VIPS_DEPTHS or image.bands > 4:
+            return _decode_pillow(data, info)
+        if image.format == "ushort":
+            # The high byte, as Pillow reads 16-bit RGB; a cast alone would clip.
+            image = (image >> 8).cast("uchar")
+        height, width, bands = image.height, image.width, image.bands
+        rgb = np.empty((height, width, 3), np.uint8)
+        region = pyvips.Region.new(image)
+        for top in range(0, height, _STRIP_ROWS):
+            rows = min(_STRIP_ROWS, height - top)
+            strip = np.frombuffer(region.fetch(0, top, width, rows), np.uint8)
+            _to_rgb(strip.reshape(rows, width, bands), out=rgb[top : top + rows])
+    return Pixels(_turn_upright(rgb, info.orientation))
+
+
+@contextmanager
+def _vips_door(name: str) -> Iterator[None]:
+    import pyvips
+
+    try:
+        yield
+    except pyvips.Error as exc:
+        raise DamagedImageError(
+            f"Expected a whole {name} but its data is broken or ends early "
+            f"({_vips_reason(exc)}); export or download the file again",
+            format=name,
+        ) from exc
+
+
+def _vips_reason(exc: Exception) -> str:
+    # The message carries lines of other threads' errors too; the last is this one's.
+    detail = str(getattr(exc, "detail", "") or exc)
+    lines = [line.strip() for line in detail.splitlines() if line.strip()]
+    return lines[-1] if lines else "libvips gave no reason"
+
+
+# ---------------------------------------------------------------- Pillow
+
+
+def _decode_pillow(data: bytes, info: ImageInfo) -> Pixels:
+    from PIL import Image
+
+    with (
+        _pillow_door(info.format),
+        Image.open(io.BytesIO(data), formats=_PILLOW_PLUGINS[info.format]) as image,
+    ):
+        return _from_pillow(image, info.format, info.orientation)
+
+
+def _from_pillow(
+    image: Image.Image, name: str, orientation: int | None = None
+) -> Pixels:
+    """Turn a Pillow image into upright RGB; the only reader of Pillow's modes."""
+    from PIL import Image
+
+    image.load()
+    if image.format == "TIFF":
+        # Pillow turns a TIFF while loading it, and drops the tag.
+        orientation = None
+    if orientation is None:
+        orientation = image.getexif().get(0x0112, 1)
+    if image.mode.startswith("I;16"):
+        # convert("L") would clip everything above 255 to white.
+        deep = np.asarray(image)
+        grey = (deep >> 8).astype(np.uint8)[:, :, None]
+        return Pixels(_turn_upright(_to_rgb(grey), orientation))
+    if image.mode in {"I", "F"}:
+        raise UnsupportedFormatError(
+            f"Expected 8 or 16 bits per sample but this {name} has 32, which have no "
+            f"one range of brightness; scale them to 0..255 first",
+            format=name,
+        )
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        ground = Image.new("RGB", rgba.size, (_WHITE, _WHITE, _WHITE))
+        ground.paste(rgba, mask=rgba.getchannel("A"))
+        image = ground
+    elif image.mode != "RGB":
+        image = image.convert("RGB")
+    return Pixels(_turn_upright(np.array(image), orientation))
+
+
+@contextmanager
+def _pillow_door(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (MemoryError, ImageError):
+        raise
+    # Broken files make Pillow raise OSError, SyntaxError, ValueError, IndexError,
+    # KeyError, struct.error, zlib.error and more; all of them mean the same here.
+    except Exception as exc:  # noqa: BLE001
+        reason = str(exc).strip() or type(exc).__name__
+        raise DamagedImageError(
+            f"Expected a whole {name} but its data is broken or ends early "
+            f"({reason}); export or download the file again",
+            format=name,
+        ) from exc
+
+
+def _decode_heif(data: bytes, info: ImageInfo) -> Pixels:
+    try:
+        import pillow_heif
+    except ImportError as exc:
+        raise UnsupportedFormatError(
+            "Expected a type that is read without extras but received HEIC; "
+            "pip install 'qwenvl_prep[heif]'",
+            format=info.format,
+            extra="heif",
+        ) from exc
+    with _pillow_door(info.format):
+        # libheif turns the picture by itself; the EXIF tag must not turn it again.
+        image = pillow_heif.open_heif(data, convert_hdr_to_8bit=True).to_pillow()
+        return _from_pillow(image, info.format, orientation=1)
+
+
+# ---------------------------------------------------------------- arrays
+
+
+def _to_rgb(
+    samples: NDArray[np.uint8], out: NDArray[np.uint8] | None = None
+) -> NDArray[np.uint8]:
+    """Bring 1 to 4 interleaved samples to RGB on white; 2 and 4 end in alpha."""
+    height, width, bands = samples.shape
+    if out is None:
+        out = np.empty((height, width, 3), np.uint8)
+    if bands in {2, 4}:
+        rgba = samples if bands == 4 else samples[:, :, [0, 0, 0, 1]]
+        flatten_rgba(
+            np.ascontiguousarray(rgba).reshape(-1), out.reshape(-1), _WHITE
+        )
+    else:
+        out[:] = samples
+    return out
+
+
+def _turn_upright(rgb: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Apply one of EXIF's eight orientations (CIPA DC-008, tag 0x0112)."""
+    if orientation in {5, 6, 7, 8}:
+        rgb = rgb.transpose(1, 0, 2)
+    if orientation in {2, 3, 6, 7}:
+        rgb = rgb[:, ::-1]
+    if orientation in {3, 4, 7, 8}:
+        rgb = rgb[::-1]
+    return np.ascontiguousarray(rgb)

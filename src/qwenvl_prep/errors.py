@@ -1,0 +1,409 @@
+"""
+What can go wrong, in one tree.
+
+::
+
+    QwenVLPrepError
+    ├── SourceError                  the input cannot be read: missing, a folder, no permission
+    ├── ImageError (ValueError)      something about one image
+    │   ├── NotAnImageError          a PDF, a spreadsheet, a video, text: no picture at all
+    │   ├── UnsupportedFormatError   a picture, of a type that is not read here
+    │   ├── DamagedImageError        a header or pixel data that is broken or ends too early
+    │   ├── DecodeLimitError         the header announces more than the limits allow
+    │   ├── AspectRatioError         longer than 200 times its width, so no size is legal
+    │   ├── IllegalImageError        against the model's rules in a way that cannot be mended
+    │   └── EncodedSizeError         does not fit the byte limit at any quality offered
+    ├── ImagesRefusedError (ValueError)  some of many images were refused; each with its reason
+    ├── UnknownModelError (LookupError)  no profile of that name; the nearest names are listed
+    ├── ModelFeatureError (ValueError)   the model cannot do what was asked (video, high resolution)
+    ├── BudgetError (ValueError)     images and text do not fit one request
+    ├── RequestError (ValueError)    a request that the API would refuse as it stands
+    └── SendError                    the request was not answered
+        ├── MissingKeyError          no API key was given
+        ├── ConnectionFailedError    no connection, or it broke
+        ├── DeadlineError            no answer in time
+        ├── InterruptedStreamError   a streamed reply broke off; carries the text so far
+        ├── UnreadableReplyError     an answer that is not what the API documents
+        └── ApiError                 the API refused; carries status, code and request id
+            ├── InvalidRequestError       400, the request itself
+            ├── ContentRefusedError       400, DataInspectionFailed
+            ├── ArrearageError            400, the account owes money
+            ├── AuthenticationFailedError 401, the key
+            ├── AccessDeniedError         403
+            ├── ModelNotFoundError        404
+            ├── PayloadTooLargeError      413
+            ├── ThrottledError            429, too many requests or tokens a minute
+            ├── QuotaExhaustedError       429, a quota that waiting does not refill
+            └── ServerFailureError        5xx
+
+Whatever this package refuses on purpose derives from :class:`QwenVLPrepError`.
+Numbers are attributes, so that nobody has to read them out of a message.
+A mistake in the calling code (a wrong type, a negative cap) is an ordinary
+``TypeError`` or ``ValueError``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from qwenvl_prep.validate import Finding
+
+__all__ = [
+    "AccessDeniedError",
+    "ApiError",
+    "ArrearageError",
+    "AspectRatioError",
+    "AuthenticationFailedError",
+    "BudgetError",
+    "ConnectionFailedError",
+    "ContentRefusedError",
+    "DamagedImageError",
+    "DeadlineError",
+    "DecodeLimitError",
+    "EncodedSizeError",
+    "IllegalImageError",
+    "ImageError",
+    "ImagesRefusedError",
+    "InterruptedStreamError",
+    "InvalidRequestError",
+    "MissingKeyError",
+    "ModelFeatureError",
+    "ModelNotFoundError",
+    "NotAnImageError",
+    "PayloadTooLargeError",
+    "QuotaExhaustedError",
+    "QwenVLPrepError",
+    "RequestError",
+    "SendError",
+    "ServerFailureError",
+    "SourceError",
+    "ThrottledError",
+    "UnknownModelError",
+    "UnreadableReplyError",
+    "UnsupportedFormatError",
+]
+
+
+class QwenVLPrepError(Exception):
+    """
+    Base of every error that this package raises on purpose.
+
+    Parameters
+    ----------
+    message : str
+        One sentence: what was expected, what came, what to do.
+    **facts
+        The numbers and names behind the sentence; each becomes an attribute.
+    """
+
+    def __init__(self, message: str, **facts: Any) -> None:
+        super().__init__(message)
+        self._facts = facts
+        for name, value in facts.items():
+            setattr(self, name, value)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exception's own pickling would lose the keyword facts, and workers in
+        # other processes hand their errors back by pickle.
+        return _rebuild, (type(self), str(self), self._facts)
+
+
+def _rebuild(
+    kind: type[QwenVLPrepError], message: str, facts: dict[str, Any]
+) -> QwenVLPrepError:
+    return kind(message, **facts)
+
+
+class SourceError(QwenVLPrepError):
+    """The input cannot be read: missing, a folder, no permission, a broken data URI."""
+
+
+class ImageError(QwenVLPrepError, ValueError):
+    """Something about one image; a ``ValueError`` too, as decoders' errors are."""
+
+
+class NotAnImageError(ImageError):
+    """
+    The bytes are no picture at all.
+
+    Attributes
+    ----------
+    kind : str
+        What they are instead, for example ``"a PDF document"``.
+    """
+
+    kind: str
+
+
+class UnsupportedFormatError(ImageError):
+    """
+    A picture, but of a type that is not read here.
+
+    Attributes
+    ----------
+    format : str
+        The type found in the content, for example ``"PSD"``.
+    extra : str or None
+        Name of the optional extra that reads it, if there is one.
+    """
+
+    format: str
+    extra: str | None = None
+
+
+class DamagedImageError(ImageError):
+    """
+    A header or pixel data that is broken, or a file that ends too early.
+
+    Attributes
+    ----------
+    format : str
+        The type found in the content.
+    """
+
+    format: str
+
+
+class DecodeLimitError(ImageError):
+    """
+    The header announces more than the limits allow, so nothing was decoded.
+
+    Attributes
+    ----------
+    limit_name : str
+        Which field of :class:`qwenvl_prep.Limits` was exceeded.
+    actual, limit : int
+        What the header announces, and what is allowed.
+    """
+
+    limit_name: str
+    actual: int
+    limit: int
+
+
+class AspectRatioError(ImageError):
+    """
+    One side is more than 200 times the other, so the size rule has no answer.
+
+    Attributes
+    ----------
+    height, width : int
+        Pixels.
+    limit : int
+        Largest ratio that is legal.
+    """
+
+    height: int
+    width: int
+    limit: int
+
+
+class IllegalImageError(ImageError):
+    """
+    Against the model's rules in a way that preparing cannot mend.
+
+    Attributes
+    ----------
+    findings : tuple of Finding
+        Everything that was found, not only the first thing.
+    """
+
+    findings: tuple[Finding, ...]
+
+
+class EncodedSizeError(ImageError):
+    """
+    The picture does not fit the byte limit at any quality that was tried.
+
+    Attributes
+    ----------
+    reached, limit : int
+        Length of the shortest data URI reached, and the limit, in bytes.
+    """
+
+    reached: int
+    limit: int
+
+
+class ImagesRefusedError(QwenVLPrepError, ValueError):
+    """
+    Some of many images were refused.
+
+    Attributes
+    ----------
+    refused : tuple of (int, str, QwenVLPrepError)
+        Position, name and reason of each refused image, in order.
+    """
+
+    refused: tuple[tuple[int, str, QwenVLPrepError], ...]
+
+
+class UnknownModelError(QwenVLPrepError, LookupError):
+    """
+    No profile has that name.
+
+    Attributes
+    ----------
+    name : str
+        The name asked for.
+    nearest : tuple of str
+        Known names that look most like it.
+    """
+
+    name: str
+    nearest: tuple[str, ...]
+
+
+class ModelFeatureError(QwenVLPrepError, ValueError):
+    """
+    The model cannot do what was asked of it.
+
+    Attributes
+    ----------
+    model : str
+        Name of the model.
+    feature : str
+        What it lacks, for example ``"high_resolution"``.
+    """
+
+    model: str
+    feature: str
+
+
+class BudgetError(QwenVLPrepError, ValueError):
+    """
+    Images and text do not fit one request.
+
+    Attributes
+    ----------
+    needed : int
+        Predicted tokens of all images, the text and the reserve.
+    limit : int
+        The model's maximum input; a request must stay below it.
+    fits : int
+        How many of the images, counted from the first, would fit.
+    items : sequence of (str, int)
+        Name and predicted billed tokens of each image, in order.
+    """
+
+    needed: int
+    limit: int
+    fits: int
+    items: Sequence[tuple[str, int]]
+
+
+class RequestError(QwenVLPrepError, ValueError):
+    """A request that the API would refuse as it stands."""
+
+
+class SendError(QwenVLPrepError):
+    """The request was not answered."""
+
+
+class MissingKeyError(SendError):
+    """No API key was given."""
+
+
+class ConnectionFailedError(SendError):
+    """No connection could be made, or it broke before the answer was whole."""
+
+
+class DeadlineError(SendError):
+    """
+    No answer came in time.
+
+    Attributes
+    ----------
+    seconds : float
+        The limit that ran out.
+    """
+
+    seconds: float
+
+
+class InterruptedStreamError(SendError):
+    """
+    A streamed reply broke off before its end.
+
+    Attributes
+    ----------
+    text : str
+        What had arrived until then.
+    """
+
+    text: str
+
+
+class UnreadableReplyError(SendError):
+    """
+    The answer is not of the form that the API documents.
+
+    Attributes
+    ----------
+    status : int
+        HTTP status of the answer.
+    """
+
+    status: int
+
+
+class ApiError(SendError):
+    """
+    The API refused the request.
+
+    Attributes
+    ----------
+    status : int
+        HTTP status of the answer; 200 for an error inside a stream.
+    code : str
+        The API's own code, for example ``"Throttling.RateQuota"``.
+    request_id : str or None
+        The id that the provider's support asks for.
+    """
+
+    status: int
+    code: str
+    request_id: str | None
+
+
+class InvalidRequestError(ApiError):
+    """400: the request itself is wrong."""
+
+
+class ContentRefusedError(ApiError):
+    """400 DataInspectionFailed: text or picture was held to be unsuitable."""
+
+
+class ArrearageError(ApiError):
+    """400 Arrearage: the account owes money."""
+
+
+class AuthenticationFailedError(ApiError):
+    """401: the key is not valid."""
+
+
+class AccessDeniedError(ApiError):
+    """403: the key may not use this model or workspace."""
+
+
+class ModelNotFoundError(ApiError):
+    """404: no such model, or it has been retired."""
+
+
+class PayloadTooLargeError(ApiError):
+    """413: the body is larger than the API takes."""
+
+
+class ThrottledError(ApiError):
+    """429: too many requests or tokens in this minute; waiting helps."""
+
+
+class QuotaExhaustedError(ApiError):
+    """429: a quota is used up; waiting a minute does not help."""
+
+
+class ServerFailureError(ApiError):
+    """5xx: the API failed."""

@@ -1,0 +1,136 @@
+"""
+Reads picture headers: what a file is and how large, without decoding it.
+
+Everything here is decided by content, never by a suffix, and reads at most 256 KiB
+of a file. Only our own errors leave it, whatever the bytes are.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+from qwenvl_prep.errors import DamagedImageError
+from qwenvl_prep.headers.bmp import looks_like_dib, read_bmp, read_dib
+from qwenvl_prep.headers.foreign import foreign_error
+from qwenvl_prep.headers.gif import read_gif
+from qwenvl_prep.headers.heif import heif_format, read_heif
+from qwenvl_prep.headers.icons import read_icns, read_ico
+from qwenvl_prep.headers.info import ImageInfo
+from qwenvl_prep.headers.jpeg import read_jpeg
+from qwenvl_prep.headers.jpeg2000 import CODESTREAM, read_j2k, read_jp2
+from qwenvl_prep.headers.png import read_png
+from qwenvl_prep.headers.reader import BudgetExceeded, HeaderReader, ShortRead
+from qwenvl_prep.headers.sgi import read_sgi
+from qwenvl_prep.headers.tiff import read_tiff
+from qwenvl_prep.headers.webp import read_webp
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["HeaderReader", "ImageInfo", "read_header"]
+
+_BY_SIGNATURE: tuple[tuple[bytes, str, Callable[[HeaderReader], ImageInfo]], ...] = (
+    (b"GIF87a", "GIF", read_gif),
+    (b"GIF89a", "GIF", read_gif),
+    (b"II*\0", "TIFF", read_tiff),
+    (b"MM\0*", "TIFF", read_tiff),
+    (b"II\0*", "TIFF", read_tiff),
+    (b"MM*\0", "TIFF", read_tiff),
+    (b"II+\0", "TIFF", read_tiff),
+    (b"MM\0+", "TIFF", read_tiff),
+    (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG2000", read_jp2),
+    (CODESTREAM, "JPEG2000", read_j2k),
+    (b"\0\0\1\0", "ICO", read_ico),
+    (b"icns", "ICNS", read_icns),
+    (b"\x01\xda", "SGI", read_sgi),
+)
+
+
+def read_header(reader: HeaderReader) -> ImageInfo:
+    """
+    Tell what picture some bytes hold.
+
+    Parameters
+    ----------
+    reader : HeaderReader
+        The bytes, of a file or of a buffer.
+
+    Returns
+    -------
+    ImageInfo
+        Height and width as stored, orientation, channels and the rest.
+
+    Raises
+    ------
+    NotAnImageError
+        If the bytes are no picture; ``kind`` says what they are.
+    UnsupportedFormatError
+        If they are a picture of a type that is not read here.
+    DamagedImageError
+        If the header is broken, ends too early or takes more than 256 KiB.
+    SourceError
+        If the file cannot be read.
+
+    Examples
+    --------
+    >>> from qwenvl_prep.headers import HeaderReader, read_header
+    >>> read_header(HeaderReader.from_bytes(b"GIF89a" + bytes(7)))
+    Traceback (most recent call last):
+    ...
+    qwenvl_prep.errors.DamagedImageError: Expected a picture in the GIF header but ...
+    """
+    name, read = _recognise(reader)
+    try:
+        return read(reader)
+    except ShortRead as exc:
+        message = (
+            f"Expected a whole {name} header but the {name} ends at byte "
+            f"{reader.size:,} inside it; the file is cut off, obtain it again"
+        )
+        raise DamagedImageError(message, format=name) from exc
+    except BudgetExceeded as exc:
+        message = (
+            f"Expected a {name} header within {exc.budget:,} bytes but it takes more; "
+            "save the picture anew without its metadata"
+        )
+        raise DamagedImageError(message, format=name) from exc
+    except (struct.error, ArithmeticError, LookupError, UnicodeError) as exc:
+        # A number in the header led past the end of what it belongs to.
+        message = (
+            f"Expected a sound {name} header but received contradictory lengths; "
+            "the file is damaged, obtain it again or save it anew"
+        )
+        raise DamagedImageError(message, format=name) from exc
+
+
+def _recognise(
+    reader: HeaderReader,
+) -> tuple[str, Callable[[HeaderReader], ImageInfo]]:
+    head = reader.head
+    # The three that nearly every call is about.
+    if head.startswith(b"\xff\xd8"):
+        return "JPEG", read_jpeg
+    if head.startswith(b"\x89PNG"):
+        return "PNG", read_png
+    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+        return "WEBP", read_webp
+    for signature, name, read in _BY_SIGNATURE:
+        if head.startswith(signature):
+            return name, read
+    if head[4:8] == b"ftyp" and (heif := heif_format(head)):
+        return heif, read_heif
+    if head.startswith(b"BM") and _is_bitmap(head):
+        return "BMP", read_bmp
+    if looks_like_dib(head):
+        return "DIB", read_dib
+    return "", _refuse
+
+
+def _is_bitmap(head: bytes) -> bool:
+    """Tell a bitmap from a text that begins with BM: no text has so many zeros."""
+    return len(head) < 18 or b"\0" in head[:18]
+
+
+def _refuse(reader: HeaderReader) -> ImageInfo:
+    raise foreign_error(reader)

@@ -1,0 +1,123 @@
+"""GIF: the screen, the first picture, and the number of pictures."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+from qwenvl_prep.headers.info import ImageInfo
+from qwenvl_prep.headers.reader import BudgetExceeded
+from qwenvl_prep.headers.refuse import damaged
+
+if TYPE_CHECKING:
+    from qwenvl_prep.headers.reader import HeaderReader
+
+__all__ = ["read_gif"]
+
+_screen = struct.Struct("<HHB")
+_picture = struct.Struct("<HHHHB")
+
+_EXTENSION, _PICTURE, _TRAILER = 0x21, 0x2C, 0x3B
+_GRAPHIC_CONTROL = 0xF9
+
+# A picture of 10 MB has 40,000 blocks; a GIF is counted so far and no further.
+_MAX_STEPS = 50_000
+# After so many bytes only the lengths of blocks are fetched, not the blocks.
+_CONTIGUOUS = 160 * 1024
+
+
+class _Walk:
+    """A position in the file, and the steps that are left."""
+
+    __slots__ = ("at", "reader", "steps")
+
+    def __init__(self, reader: HeaderReader, at: int) -> None:
+        self.reader = reader
+        self.at = at
+        self.steps = _MAX_STEPS
+
+    def byte(self) -> int:
+        """Give the next byte, or -1 where the file ends."""
+        self.steps -= 1
+        if self.steps < 0:
+            raise BudgetExceeded(_MAX_STEPS)
+        ahead = 8192 if self.at < _CONTIGUOUS else 0
+        found = self.reader.read_up_to(self.at, 1, ahead)
+        self.at += 1
+        return found[0] if found else -1
+
+    def skip_blocks(self) -> None:
+        """Pass over data blocks up to the empty one."""
+        while (length := self.byte()) > 0:
+            self.at += length
+
+    def next_picture(self) -> tuple[tuple[int, ...], bool] | None:
+        """
+        Walk to the next picture and past the head of its data.
+
+        Gives its left, top, width, height and flags, and whether one colour is
+        transparent; None where there is no further picture.
+        """
+        transparent = False
+        while True:
+            kind = self.byte()
+            if kind < 0 or kind == _TRAILER:
+                return None
+            if kind == _EXTENSION:
+                label = self.byte()
+                start = self.at
+                self.skip_blocks()
+                if label == _GRAPHIC_CONTROL:
+                    control = self.reader.read_up_to(start, 2, 0)
+                    if len(control) == 2 and control[0] and control[1] & 1:
+                        transparent = True
+            elif kind == _PICTURE:
+                found = _picture.unpack(self.reader.read(self.at, 9))
+                # Its own palette, if any, and the byte of LZW code length.
+                self.at += 10 + _palette_size(found[4])
+                return found, transparent
+
+
+def _palette_size(flags: int) -> int:
+    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
+
+
+def read_gif(reader: HeaderReader) -> ImageInfo:
+    """Read up to the first picture, then count the others."""
+    width, height, flags = _screen.unpack(reader.read(6, 5))
+    walk = _Walk(reader, 13 + _palette_size(flags))
+    picture = walk.next_picture()
+    if picture is None:
+        raise damaged("GIF", "a picture", "none")
+    (left, top, picture_width, picture_height, _), transparent = picture
+    # A first picture that reaches over the edge enlarges the screen, in Pillow.
+    width = max(width, left + picture_width)
+    height = max(height, top + picture_height)
+    if not height or not width:
+        raise damaged("GIF", "a height and width above 0", f"{height}x{width}")
+    return ImageInfo(
+        "GIF",
+        "image/gif",
+        height,
+        width,
+        channels=4 if transparent else 3,
+        has_alpha=transparent,
+        colour="palette",
+        n_frames=_count(walk),
+        is_lossless=True,
+        encoded_size=reader.size,
+    )
+
+
+def _count(walk: _Walk) -> int:
+    """Count pictures from the first one's data on, as far as the steps reach."""
+    frames = 1
+    try:
+        walk.skip_blocks()
+        while walk.next_picture() is not None:
+            frames += 1
+            walk.skip_blocks()
+    except BudgetExceeded:
+        # The first picture is what is sent; that there are more is all that counts.
+        pass
+    return frames

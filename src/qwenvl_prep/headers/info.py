@@ -1,0 +1,77 @@
+"""What the header bytes of one picture say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["ImageInfo"]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInfo:
+    """
+    What the header bytes of one picture say; nothing in it needed a decoder.
+
+    Attributes
+    ----------
+    format : str
+        The type found in the content, never taken from a suffix: ``"BMP"``,
+        ``"DIB"``, ``"GIF"``, ``"HEIF"``, ``"AVIF"``, ``"ICNS"``, ``"ICO"``,
+        ``"JPEG"``, ``"JPEG2000"``, ``"PNG"``, ``"SGI"``, ``"TIFF"`` or
+        ``"WEBP"``; ``"PIXELS"`` for a Pillow image or an array.
+    media_type : str
+        The label that belongs to these bytes, for example ``"image/jpeg"``;
+        empty for ``"PIXELS"``.
+    height, width : int
+        Size in pixels as stored, before the orientation is applied.
+    orientation : int
+        EXIF orientation, 1 to 8; 1 is upright.
+    channels : int
+        Samples per pixel after decoding, alpha included; a palette counts as
+        the three or four samples that it stands for.
+    bit_depth : int
+        Bits per decoded sample: 1, 2, 4, 8, 10, 12, 16 or 32.
+    has_alpha : bool
+        Whether there is an alpha channel or a transparent colour.
+    colour : str
+        ``"grey"``, ``"rgb"``, ``"palette"``, ``"cmyk"`` or ``"other"``.
+    n_frames : int
+        Frames of an animation, pages of a TIFF, pictures of an icon; at least 1.
+    has_icc : bool
+        Whether a colour profile is embedded.
+    is_progressive : bool
+        Progressive JPEG or interlaced PNG, which decoders cannot stream.
+    is_lossless : bool
+        Whether the stored compression keeps every pixel.
+    encoded_size : int
+        Length of the file in bytes; 0 for ``"PIXELS"``.
+    """
+
+    format: str
+    media_type: str
+    height: int
+    width: int
+    orientation: int = 1
+    channels: int = 3
+    bit_depth: int = 8
+    has_alpha: bool = False
+    colour: str = "rgb"
+    n_frames: int = 1
+    has_icc: bool = False
+    is_progressive: bool = False
+    is_lossless: bool = False
+    encoded_size: int = 0
+
+    @property
+    def upright_height(self) -> int:
+        """Height in pixels once the orientation is applied."""
+        return self.width if self.orientation >= 5 else self.height
+
+    @property
+    def upright_width(self) -> int:
+        """Width in pixels once the orientation is applied."""
+        return self.height if self.orientation >= 5 else self.width
+
+    def __repr__(self) -> str:
+        turned = f", orientation {self.orientation}" if self.orientation != 1 else ""
+        return f"<ImageInfo {self.format} {self.height}x{self.width}{turned}>"

@@ -1,0 +1,449 @@
+"""What will be done to an image; everything about size and tokens is decided here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from qwenvl_prep.data_uri import data_uri_length
+from qwenvl_prep.errors import IllegalImageError
+from qwenvl_prep.geometry import (
+    billed_tokens,
+    is_above_ratio,
+    smart_resize,
+    vision_tokens_many,
+)
+from qwenvl_prep.probe import probe
+from qwenvl_prep.profiles import DEFAULT_MODEL, ModelProfile, get_model
+from qwenvl_prep.sources import as_source
+from qwenvl_prep.validate import Finding, find
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
+
+    from qwenvl_prep.headers import ImageInfo
+
+__all__ = [
+    "Encoding",
+    "ImagePlan",
+    "PlanOptions",
+    "count_tokens",
+    "count_tokens_many",
+    "plan",
+    "plan_image",
+]
+
+Encoding: TypeAlias = Literal["auto", "jpeg", "png"]
+
+_FORMAT_OF_ENCODING = {"jpeg": "JPEG", "png": "PNG"}
+
+# How EXIF's eight orientations are mended, in words (CIPA DC-008, tag 0x0112).
+_TURNS = {
+    2: "mirrored",
+    3: "turned 180°",
+    4: "flipped",
+    5: "turned 90° and mirrored",
+    6: "turned 90°",
+    7: "turned 270° and mirrored",
+    8: "turned 270°",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanOptions:
+    """
+    What the caller asks for beyond the model's rules.
+
+    Attributes
+    ----------
+    high_resolution : bool
+        Whether the request will set ``vl_high_resolution_images``.
+    max_tokens : int or None
+        Cap on the image's vision tokens below the model's own; the two markers are
+        billed on top.
+    max_bytes : int or None
+        Cap on the data URI in bytes below the model's own.
+    encoding : {"auto", "jpeg", "png"}
+        ``"auto"`` keeps legal bytes, else writes PNG where that is lossless *and*
+        no larger than JPEG, else JPEG.
+    quality : int
+        JPEG quality, 1 to 95.
+    """
+
+    high_resolution: bool = False
+    max_tokens: int | None = None
+    max_bytes: int | None = None
+    encoding: Encoding = "auto"
+    quality: int = 90
+
+    def __post_init__(self) -> None:
+        if self.encoding not in {"auto", "jpeg", "png"}:
+            raise ValueError(
+                f"Expected 'auto', 'jpeg' or 'png' for encoding but received "
+                f"{self.encoding!r}"
+            )
+        # Above 95 a JPEG only grows; libjpeg's manual advises against it.
+        if not 1 <= self.quality <= 95:
+            raise ValueError(
+                f"Expected 1 to 95 for quality but received {self.quality}"
+            )
+        for name in ("max_tokens", "max_bytes"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"Expected at least 1 for {name} but received {value}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class ImagePlan:
+    """
+    What will be done to one image, and what it will cost.
+
+    Attributes
+    ----------
+    name : str
+        Name of the input.
+    info : ImageInfo
+        What its header says.
+    model : ModelProfile
+        Model that will read it.
+    options : PlanOptions
+        What was asked for.
+    is_kept : bool
+        Whether the original bytes are sent untouched.
+    height, width : int
+        Size that is sent, in pixels, upright.
+    tokens : int
+        Predicted billed tokens: vision tokens and the two markers.
+    warnings : tuple of Finding
+        What the header showed that is worth knowing.
+    """
+
+    name: str
+    info: ImageInfo
+    model: ModelProfile
+    options: PlanOptions
+    is_kept: bool
+    height: int
+    width: int
+    tokens: int
+    warnings: tuple[Finding, ...]
+
+    @property
+    def vision_tokens(self) -> int:
+        """Predicted squares of ``factor × factor``, without the markers."""
+        return self.tokens - self.model.marker_tokens
+
+    @property
+    def is_resized(self) -> bool:
+        """Whether the pixels are resized on the way."""
+        upright = (self.info.upright_height, self.info.upright_width)
+        return (self.height, self.width) != upright
+
+    @property
+    def max_data_uri_bytes(self) -> int:
+        """Longest data URI allowed, in bytes: the model's limit or the caller's."""
+        limit = self.model.max_data_uri_bytes
+        return min(limit, self.options.max_bytes or limit)
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """What will be done before encoding, in words; empty where bytes are kept."""
+        if self.is_kept:
+            return ()
+        info = self.info
+        steps = []
+        if info.n_frames > 1:
+            steps.append(f"first of {info.n_frames} frames")
+        if info.bit_depth > 8:
+            steps.append(f"{info.bit_depth} → 8 bit")
+        if info.colour == "cmyk":
+            steps.append("CMYK → RGB")
+        if info.orientation != 1:
+            steps.append(_TURNS[info.orientation])
+        if info.has_alpha:
+            steps.append("flattened on white")
+        if self.is_resized:
+            steps.append(
+                f"resized {info.upright_height}×{info.upright_width} → "
+                f"{self.height}×{self.width}"
+            )
+        return tuple(steps)
+
+    def __repr__(self) -> str:
+        done = "kept" if self.is_kept else ", ".join(self.steps) or "encoded again"
+        return (
+            f"<ImagePlan {self.name}: {self.height}x{self.width}, "
+            f"{self.tokens} tokens, {done}>"
+        )
+
+
+def plan(
+    source: Any,
+    *,
+    model: str | ModelProfile = DEFAULT_MODEL,
+    high_resolution: bool = False,
+    max_tokens: int | None = None,
+    max_bytes: int | None = None,
+    encoding: Encoding = "auto",
+    quality: int = 90,
+) -> ImagePlan:
+    """
+    Decide what will be done to an image, from its header alone.
+
+    Parameters
+    ----------
+    source : str, path, bytes-like, binary file, Pillow image or array
+        See :func:`qwenvl_prep.sources.as_source`.
+    model : str or ModelProfile
+        Model that will read the image.
+    high_resolution, max_tokens, max_bytes, encoding, quality
+        See :class:`PlanOptions`.
+
+    Returns
+    -------
+    ImagePlan
+        With the size that is sent and the predicted tokens.
+
+    Raises
+    ------
+    IllegalImageError
+        If the model refuses the image and preparing cannot mend it; carries all
+        findings.
+    ImageError, SourceError
+        As for :func:`qwenvl_prep.probe`.
+    UnknownModelError, ModelFeatureError
+        If the model is not known, or has no high resolution.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> plan(np.zeros((1280, 1280, 3), np.uint8))
+    <ImagePlan pixels: 980x980, 1227 tokens, resized 1280×1280 → 980×980>
+    """
+    options = PlanOptions(
+        high_resolution=high_resolution,
+        max_tokens=max_tokens,
+        max_bytes=max_bytes,
+        encoding=encoding,
+        quality=quality,
+    )
+    source = as_source(source)
+    return plan_image(
+        probe(source),
+        get_model(model),
+        options,
+        name=source.name,
+        suffix=source.suffix,
+        label=source.label,
+    )
+
+
+def plan_image(
+    info: ImageInfo,
+    model: ModelProfile,
+    options: PlanOptions,
+    *,
+    name: str = "image",
+    suffix: str = "",
+    label: str = "",
+) -> ImagePlan:
+    """Decide what will be done to an image whose header is known; see :func:`plan`."""
+    findings = find(info, model, suffix=suffix, label=label)
+    unmendable = [
+        finding
+        for finding in findings
+        if finding.severity == "error" and not finding.is_mendable
+    ]
+    if unmendable:
+        reasons = "; ".join(finding.message for finding in unmendable)
+        remedies = "; ".join(finding.remedy for finding in unmendable)
+        raise IllegalImageError(
+            f"{name} cannot be made legal for {model.name}: {reasons}. "
+            f"What helps: {remedies}",
+            findings=findings,
+        )
+    cap_pixels = _cap_pixels(model, options)
+    upright = (info.upright_height, info.upright_width)
+    is_shrunk = _rounded_area(*upright, model.factor) > cap_pixels
+    size = _shrunk_size(*upright, model, options, cap_pixels) if is_shrunk else upright
+    is_kept = size == upright and _can_keep(info, model, options)
+    if not is_kept and not is_shrunk:
+        size = _grid_size(*upright, model, options)
+    tokens = billed_tokens(*size, model, high_resolution=options.high_resolution)
+    return ImagePlan(
+        name=name,
+        info=info,
+        model=model,
+        options=options,
+        is_kept=is_kept,
+        height=size[0],
+        width=size[1],
+        tokens=tokens,
+        warnings=tuple(f for f in findings if f.severity == "warning"),
+    )
+
+
+def count_tokens(
+    source: Any,
+    *,
+    model: str | ModelProfile = DEFAULT_MODEL,
+    high_resolution: bool = False,
+) -> int:
+    """
+    Predict the tokens that one image is billed, from its header alone.
+
+    Parameters
+    ----------
+    source : str, path, bytes-like, binary file, Pillow image or array
+        See :func:`qwenvl_prep.sources.as_source`.
+    model : str or ModelProfile
+        Model that will read the image.
+    high_resolution : bool
+        Whether the request will set ``vl_high_resolution_images``.
+
+    Returns
+    -------
+    int
+        Vision tokens and the two markers.
+
+    Raises
+    ------
+    ImageError, SourceError
+        As for :func:`qwenvl_prep.probe`; :class:`AspectRatioError` above 200:1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> count_tokens(np.zeros((512, 512, 3), np.uint8))
+    326
+    """
+    info = probe(source)
+    return billed_tokens(
+        info.upright_height,
+        info.upright_width,
+        get_model(model),
+        high_resolution=high_resolution,
+    )
+
+
+def count_tokens_many(
+    heights: ArrayLike,
+    widths: ArrayLike,
+    *,
+    model: str | ModelProfile = DEFAULT_MODEL,
+    high_resolution: bool = False,
+) -> NDArray[np.int64]:
+    """
+    Predict the tokens of many images from their sizes, without the GIL.
+
+    Parameters
+    ----------
+    heights, widths : array_like of int, shape (n,)
+        Sizes of the upright images in pixels, at least 1.
+    model, high_resolution
+        As for :func:`count_tokens`.
+
+    Returns
+    -------
+    ndarray of int64, shape (n,)
+        Billed tokens; 0 where the ratio is above 200:1, because such an image is
+        refused and costs nothing.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for :func:`qwenvl_prep.smart_resize_many`.
+
+    Examples
+    --------
+    >>> count_tokens_many([512, 1280, 1], [512, 1280, 201]).tolist()
+    [326, 1227, 0]
+    """
+    profile = get_model(model)
+    counts = vision_tokens_many(
+        heights, widths, profile, high_resolution=high_resolution
+    )
+    counts[counts > 0] += profile.marker_tokens
+    return counts
+
+
+def _cap_pixels(model: ModelProfile, options: PlanOptions) -> int:
+    cap = model.cap_pixels(high_resolution=options.high_resolution)
+    if options.max_tokens is None:
+        return cap
+    wanted = options.max_tokens * model.factor**2
+    if wanted < model.min_pixels:
+        raise ValueError(
+            f"Expected max_tokens of at least {model.min_pixels // model.factor**2} "
+            f"for {model.name}, which enlarges smaller images to that, but received "
+            f"{options.max_tokens}"
+        )
+    return min(cap, wanted)
+
+
+def _rounded_area(height: int, width: int, factor: int) -> int:
+    return round(height / factor) * round(width / factor) * factor**2
+
+
+def _shrunk_size(
+    height: int, width: int, model: ModelProfile, options: PlanOptions, cap: int
+) -> tuple[int, int]:
+    """Give the size to shrink to where the rounded area is above the cap."""
+    is_own_cap = cap < model.cap_pixels(high_resolution=options.high_resolution)
+    size = smart_resize(
+        height,
+        width,
+        factor=model.factor,
+        min_pixels=model.min_pixels,
+        max_pixels=cap,
+        rule="strict" if is_own_cap else "server",
+    )
+    if not is_own_cap:
+        # The server shrinks by itself, to the same tokens: where our doing it would
+        # enlarge a side or break the ratio, the original size is sent.
+        is_enlarged = size[0] > height or size[1] > width
+        return (height, width) if is_enlarged or is_above_ratio(*size) else size
+    # Nobody else keeps a cap of the caller's own, so here the ratio has to give.
+    return (
+        min(size[0], model.max_ratio * size[1]),
+        min(size[1], model.max_ratio * size[0]),
+    )
+
+
+def _grid_size(
+    height: int, width: int, model: ModelProfile, options: PlanOptions
+) -> tuple[int, int]:
+    """
+    Give the size for pixels that are encoded anew anyway, below the cap.
+
+    On the model's grid the server's own resize changes nothing more.  Enlarging is
+    left to the server: it costs bytes and adds no information.
+    """
+    size = smart_resize(
+        height,
+        width,
+        factor=model.factor,
+        min_pixels=model.min_pixels,
+        max_pixels=model.cap_pixels(high_resolution=options.high_resolution),
+    )
+    is_enlarged = size[0] > height or size[1] > width
+    return (height, width) if is_enlarged or is_above_ratio(*size) else size
+
+
+def _can_keep(info: ImageInfo, model: ModelProfile, options: PlanOptions) -> bool:
+    """Tell whether the bytes can go as they are: legal, upright, opaque, plain."""
+    wanted = _FORMAT_OF_ENCODING.get(options.encoding, info.format)
+    limit = min(model.max_data_uri_bytes, options.max_bytes or model.max_data_uri_bytes)
+    return (
+        info.format in model.formats
+        and info.format == wanted
+        and info.encoded_size <= model.max_file_bytes
+        and data_uri_length(info.encoded_size, info.media_type) <= limit
+        and info.orientation == 1
+        and not info.has_alpha
+        and info.n_frames == 1
+        # Decoders disagree about the rest; what was sent must not depend on whose.
+        and info.bit_depth <= 8
+        and info.colour in {"grey", "rgb", "palette"}
+    )

@@ -1,0 +1,300 @@
+"""The straight line from an input to a data URI, for one image and for many."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from qwenvl_prep.data_uri import to_data_uri
+from qwenvl_prep.errors import IllegalImageError, QwenVLPrepError
+from qwenvl_prep.integrity import can_tell_if_whole, is_whole
+from qwenvl_prep.limits import DEFAULT_LIMITS, Limits
+from qwenvl_prep.plan import Encoding, ImagePlan, PlanOptions, plan_image
+from qwenvl_prep.probe import probe, probe_bytes
+from qwenvl_prep.profiles import DEFAULT_MODEL, ModelProfile, get_model
+from qwenvl_prep.sources import Source, as_source, read_bytes
+from qwenvl_prep.validate import Finding, find
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from qwenvl_prep.decode import Pixels
+
+__all__ = ["PreparedImage", "prepare", "prepare_many"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class PreparedImage:
+    """
+    One image, ready to be sent.
+
+    Attributes
+    ----------
+    name : str
+        Name of the input.
+    data : bytes
+        The file that is sent.
+    media_type : str
+        The label that belongs to it.
+    plan : ImagePlan
+        What was decided, with the original's header in ``plan.info``.
+    changes : tuple of str
+        What was done, in words; empty where the original bytes were kept.
+    """
+
+    name: str
+    data: bytes
+    media_type: str
+    plan: ImagePlan
+    changes: tuple[str, ...]
+
+    @property
+    def data_uri(self) -> str:
+        """The file as a ``data:`` URI; made anew on each call, never kept."""
+        return to_data_uri(self.data, self.media_type)
+
+    @property
+    def height(self) -> int:
+        """Height that is sent, in pixels."""
+        return self.plan.height
+
+    @property
+    def width(self) -> int:
+        """Width that is sent, in pixels."""
+        return self.plan.width
+
+    @property
+    def tokens(self) -> int:
+        """Predicted billed tokens: vision tokens and the two markers."""
+        return self.plan.tokens
+
+    @property
+    def encoded_size(self) -> int:
+        """Length of the file that is sent, in bytes."""
+        return len(self.data)
+
+    @property
+    def warnings(self) -> tuple[Finding, ...]:
+        """What the original's header showed that is worth knowing."""
+        return self.plan.warnings
+
+    def __repr__(self) -> str:
+        return (
+            f"<PreparedImage {self.name}: {self.height}x{self.width} "
+            f"{self.media_type}, {self.tokens} tokens, {self.encoded_size:,} bytes>"
+        )
+
+
+def prepare(
+    source: Any,
+    *,
+    model: str | ModelProfile = DEFAULT_MODEL,
+    high_resolution: bool = False,
+    max_tokens: int | None = None,
+    max_bytes: int | None = None,
+    encoding: Encoding = "auto",
+    quality: int = 90,
+    limits: Limits = DEFAULT_LIMITS,
+) -> PreparedImage:
+    """
+    Make an image ready for a model: legal, upright, opaque, no larger than needed.
+
+    Bytes that are legal, upright and opaque already, and that the cap would not
+    shrink, are kept untouched.  Everything else is decoded, turned upright, laid on
+    white, resized onto the model's grid with Pillow's bicubic pixels and encoded
+    without metadata.
+
+    Parameters
+    ----------
+    source : str, path, bytes-like, binary file, Pillow image or array
+        See :func:`qwenvl_prep.sources.as_source`.
+    model : str or ModelProfile
+        Model that will read the image.
+    high_resolution, max_tokens, max_bytes, encoding, quality
+        See :class:`qwenvl_prep.PlanOptions`.
+    limits : Limits
+        What may be read and decoded.
+
+    Returns
+    -------
+    PreparedImage
+        Its bytes pass :func:`qwenvl_prep.validate` for the same model.
+
+    Raises
+    ------
+    SourceError
+        If the input cannot be read.
+    ImageError
+        If the image is refused; the subclass tells why, see :mod:`qwenvl_prep.errors`.
+    UnknownModelError, ModelFeatureError
+        If the model is not known, or has no high resolution.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> prepare(np.zeros((1280, 1280, 3), np.uint8)).media_type
+    'image/png'
+    """
+    options = PlanOptions(
+        high_resolution=high_resolution,
+        max_tokens=max_tokens,
+        max_bytes=max_bytes,
+        encoding=encoding,
+        quality=quality,
+    )
+    return _prepare(as_source(source, limits=limits), get_model(model), options, limits)
+
+
+def prepare_many(
+    sources: Iterable[Any],
+    *,
+    model: str | ModelProfile = DEFAULT_MODEL,
+    high_resolution: bool = False,
+    max_tokens: int | None = None,
+    max_bytes: int | None = None,
+    encoding: Encoding = "auto",
+    quality: int = 90,
+    limits: Limits = DEFAULT_LIMITS,
+    workers: int | None = None,
+) -> Iterator[PreparedImage | QwenVLPrepError]:
+    """
+    Make many images ready, on several threads, in the order given.
+
+    Parameters
+    ----------
+    sources : iterable
+        Inputs of :func:`prepare`; taken one by one, a few ahead of the results, so
+        that an endless iterable works and memory stays bounded.
+    model, high_resolution, max_tokens, max_bytes, encoding, quality, limits
+        As for :func:`prepare`.
+    workers : int, optional
+        Threads; by default one for each core this process may use.
+
+    Yields
+    ------
+    PreparedImage or QwenVLPrepError
+        One for each input, in order.  A refused image is yielded as its error, so
+        that it neither stops nor hides the others.
+
+    Raises
+    ------
+    UnknownModelError, ModelFeatureError, ValueError
+        At once, for a mistake that concerns every image.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> good, bad = np.zeros((56, 56), np.uint8), np.zeros((5, 56), np.uint8)
+    >>> [type(one).__name__ for one in prepare_many([good, bad])]
+    ['PreparedImage', 'IllegalImageError']
+    """
+    profile = get_model(model)
+    options = PlanOptions(
+        high_resolution=high_resolution,
+        max_tokens=max_tokens,
+        max_bytes=max_bytes,
+        encoding=encoding,
+        quality=quality,
+    )
+    profile.cap_pixels(high_resolution=high_resolution)
+    workers = _usable_cores() if workers is None else workers
+    if workers < 1:
+        raise ValueError(f"Expected at least 1 worker but received {workers}")
+
+    def attempt(source: Any) -> PreparedImage | QwenVLPrepError:
+        try:
+            return _prepare(as_source(source, limits=limits), profile, options, limits)
+        except QwenVLPrepError as exc:
+            return exc
+
+    return _in_order(attempt, sources, workers)
+
+
+def _in_order(
+    attempt: Any, sources: Iterable[Any], workers: int
+) -> Iterator[PreparedImage | QwenVLPrepError]:
+    waiting: deque[Future[PreparedImage | QwenVLPrepError]] = deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="qwenvl_prep")
+    try:
+        for source in sources:
+            waiting.append(pool.submit(attempt, source))
+            if len(waiting) >= 2 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        # Reached too when the caller stops early: nothing goes on in the background.
+        pool.shutdown(cancel_futures=True)
+
+
+def _prepare(
+    source: Source, model: ModelProfile, options: PlanOptions, limits: Limits
+) -> PreparedImage:
+    if source.pixels is not None:
+        info = probe(source)
+        plan = plan_image(info, model, options, name=source.name)
+        from qwenvl_prep.decode import decode_pixels
+
+        return _render(plan, decode_pixels(source.pixels, info, limits=limits))
+    # Read once: what is validated, decoded and sent are the same bytes.
+    data = read_bytes(source, limits=limits)
+    info = probe_bytes(data)
+    plan = plan_image(
+        info,
+        model,
+        options,
+        name=source.name,
+        suffix=source.suffix,
+        label=source.label,
+    )
+    if plan.is_kept and can_tell_if_whole(info) and is_whole(data, info):
+        return _keep(plan, data)
+    from qwenvl_prep.decode import decode
+
+    pixels = decode(data, info, limits=limits)
+    # Where bytes are kept, decoding them was the proof that the file is whole.
+    return _keep(plan, data) if plan.is_kept else _render(plan, pixels)
+
+
+def _keep(plan: ImagePlan, data: bytes) -> PreparedImage:
+    return PreparedImage(
+        name=plan.name,
+        data=data,
+        media_type=plan.info.media_type,
+        plan=plan,
+        changes=(),
+    )
+
+
+def _render(plan: ImagePlan, pixels: Pixels) -> PreparedImage:
+    from qwenvl_prep.decode import Pixels
+    from qwenvl_prep.encode import encode
+    from qwenvl_prep.resize import resize
+
+    if plan.is_resized:
+        pixels = Pixels(resize(pixels.data, plan.height, plan.width))
+    encoded = encode(pixels, plan)
+    findings = find(probe_bytes(encoded.data), plan.model)
+    if any(finding.severity == "error" for finding in findings):
+        raise IllegalImageError(
+            f"{plan.name} would be refused by {plan.model.name} after preparing: "
+            f"{'; '.join(finding.message for finding in findings)}",
+            findings=findings,
+        )
+    return PreparedImage(
+        name=plan.name,
+        data=encoded.data,
+        media_type=encoded.media_type,
+        plan=plan,
+        changes=(*plan.steps, encoded.label),
+    )
+
+
+def _usable_cores() -> int:
+    # A container may be given fewer cores than the machine has.
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

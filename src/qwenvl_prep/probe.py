@@ -1,0 +1,115 @@
+"""What the header bytes of an input say, without decoding a pixel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qwenvl_prep.errors import ImageError, NotAnImageError
+from qwenvl_prep.headers import HeaderReader, ImageInfo, read_header
+from qwenvl_prep.sources import as_source, open_header
+
+if TYPE_CHECKING:
+    from qwenvl_prep.sources import Source
+
+__all__ = ["ImageInfo", "probe", "probe_bytes"]
+
+# EXIF tag of the orientation (CIPA DC-008).
+_ORIENTATION_TAG = 0x0112
+
+
+def probe(source: Any) -> ImageInfo:
+    """
+    Read what the header of an image says.
+
+    Parameters
+    ----------
+    source : str, path, bytes-like, binary file, Pillow image or array
+        See :func:`qwenvl_prep.sources.as_source`.
+
+    Returns
+    -------
+    ImageInfo
+        Type, size, orientation, alpha, depth, frames; taken from the content only.
+
+    Raises
+    ------
+    SourceError
+        If the input cannot be read.
+    NotAnImageError
+        If it is something else: a PDF, a video, text.
+    UnsupportedFormatError
+        If it is a picture of a type that is not read here.
+    DamagedImageError
+        If the header is broken or ends too early.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> probe(np.zeros((20, 30, 3), np.uint8))
+    <ImageInfo PIXELS 20x30>
+    """
+    source = as_source(source)
+    if source.pixels is not None:
+        return _probe_pixels(source)
+    with open_header(source) as reader:
+        return read_header(reader)
+
+
+def probe_bytes(data: bytes) -> ImageInfo:
+    """Read what the header of a whole file in memory says; see :func:`probe`."""
+    return read_header(HeaderReader.from_bytes(data))
+
+
+def _probe_pixels(source: Source) -> ImageInfo:
+    pixels = source.pixels
+    if hasattr(pixels, "getexif"):
+        info = _probe_pillow(pixels)
+    else:
+        info = _probe_array(pixels)
+    if info.height < 1 or info.width < 1:
+        raise ImageError(
+            f"Expected a picture but received {info.height} × {info.width} pixels"
+        )
+    return info
+
+
+def _probe_array(array: Any) -> ImageInfo:
+    shape = array.shape
+    is_grey = len(shape) == 2
+    if array.dtype != "uint8" or not (is_grey or (len(shape) == 3 and shape[2] in {3, 4})):
+        raise NotAnImageError(
+            f"Expected a uint8 array of shape (height, width), (height, width, 3) or "
+            f"(height, width, 4) but received {array.dtype} {shape}; scale floats to "
+            f"0..255 and put channels last",
+            kind=f"a {array.dtype} array of shape {shape}",
+        )
+    channels = 1 if is_grey else shape[2]
+    return ImageInfo(
+        format="PIXELS",
+        media_type="",
+        height=shape[0],
+        width=shape[1],
+        channels=channels,
+        has_alpha=channels == 4,
+        colour="grey" if is_grey else "rgb",
+        is_lossless=True,
+    )
+
+
+def _probe_pillow(image: Any) -> ImageInfo:
+    orientation = image.getexif().get(_ORIENTATION_TAG, 1)
+    bands = image.getbands()
+    is_deep = image.mode[:1] in {"I", "F"}
+    return ImageInfo(
+        format="PIXELS",
+        media_type="",
+        height=image.height,
+        width=image.width,
+        orientation=orientation if orientation in range(1, 9) else 1,
+        channels=len(bands),
+        bit_depth=16 if is_deep else 8,
+        has_alpha=image.has_transparency_data,
+        colour="cmyk" if image.mode == "CMYK" else "grey" if len(bands) < 3 else "rgb",
+        n_frames=getattr(image, "n_frames", 1),
+        is_lossless=True,
+    )

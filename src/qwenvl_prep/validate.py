@@ -1,0 +1,356 @@
+"""Whether an image is legal for a model, and if not, what mends it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from qwenvl_prep.data_uri import data_uri_length
+from qwenvl_prep.errors import (
+    DamagedImageError,
+    ImageError,
+    NotAnImageError,
+    SourceError,
+    UnsupportedFormatError,
+)
+from qwenvl_prep.probe import probe
+from qwenvl_prep.profiles import DEFAULT_MODEL, ModelProfile, get_model
+from qwenvl_prep.sources import as_source
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from qwenvl_prep.headers import ImageInfo
+
+__all__ = ["Finding", "ValidationReport", "find", "validate"]
+
+# The format table of the provider's vision page, early 2025 (RULES 3), and what the
+# same types are called elsewhere; only used to warn of a suffix that misleads.
+_SUFFIXES: Mapping[str, frozenset[str]] = {
+    "AVIF": frozenset({".avif", ".avifs"}),
+    "BMP": frozenset({".bmp", ".dib"}),
+    "DIB": frozenset({".dib", ".bmp"}),
+    "GIF": frozenset({".gif"}),
+    "HEIF": frozenset({".heic", ".heif", ".heics", ".heifs", ".hif"}),
+    "ICNS": frozenset({".icns"}),
+    "ICO": frozenset({".ico"}),
+    "JPEG": frozenset({".jfif", ".jpe", ".jpeg", ".jpg", ".mpo"}),
+    "JPEG2000": frozenset({".j2c", ".j2k", ".jp2", ".jpc", ".jpf", ".jpx"}),
+    "PNG": frozenset({".apng", ".png"}),
+    "SGI": frozenset({".bw", ".rgb", ".rgba", ".sgi"}),
+    "TIFF": frozenset({".tif", ".tiff"}),
+    "WEBP": frozenset({".webp"}),
+}
+_KNOWN_SUFFIXES = frozenset().union(*_SUFFIXES.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """
+    One thing that was found about an image.
+
+    Attributes
+    ----------
+    code : str
+        Stable name, listed in ``docs/errors.md``.
+    severity : {"error", "warning"}
+        An error is what the API refuses.
+    message : str
+        What was expected and what came.
+    remedy : str
+        What would mend it.
+    is_mendable : bool
+        Whether :func:`qwenvl_prep.prepare` mends it.
+    actual, limit : int, str or None
+        The numbers or names behind the message.
+    """
+
+    code: str
+    severity: Literal["error", "warning"]
+    message: str
+    remedy: str
+    is_mendable: bool
+    actual: int | str | None = None
+    limit: int | str | None = None
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class ValidationReport:
+    """
+    Everything that was found about one image at once.
+
+    Attributes
+    ----------
+    name : str
+        Name of the input.
+    model : str
+        Model that it was held against.
+    info : ImageInfo or None
+        What the header says; None where it could not be read.
+    findings : tuple of Finding
+        Errors first, then warnings.
+    """
+
+    name: str
+    model: str
+    info: ImageInfo | None
+    findings: tuple[Finding, ...] = field(default=())
+
+    @property
+    def is_legal(self) -> bool:
+        """Whether the API takes the file as it is."""
+        return not any(finding.severity == "error" for finding in self.findings)
+
+    @property
+    def is_mendable(self) -> bool:
+        """Whether the file is legal or can be made so by preparing it."""
+        return all(
+            finding.is_mendable
+            for finding in self.findings
+            if finding.severity == "error"
+        )
+
+    def __repr__(self) -> str:
+        codes = ", ".join(finding.code for finding in self.findings) or "nothing found"
+        return f"<ValidationReport {self.name} for {self.model}: {codes}>"
+
+
+def validate(
+    source: Any, *, model: str | ModelProfile = DEFAULT_MODEL
+) -> ValidationReport:
+    """
+    Hold an image against the rules of a model, from its header alone.
+
+    Parameters
+    ----------
+    source : str, path, bytes-like, binary file, Pillow image or array
+        See :func:`qwenvl_prep.sources.as_source`.
+    model : str or ModelProfile
+        Whose rules apply.
+
+    Returns
+    -------
+    ValidationReport
+        With all findings; an input that is no image is a finding, not an exception.
+
+    Raises
+    ------
+    UnknownModelError
+        If no profile has that name.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> [f.code for f in validate(np.zeros((10, 3000), np.uint8)).findings]
+    ['side-too-small', 'aspect-ratio']
+    """
+    profile = get_model(model)
+    name = _short_name(source)
+    try:
+        source = as_source(source)
+        name = source.name
+        info = probe(source)
+    except (SourceError, ImageError) as exc:
+        return ValidationReport(name, profile.name, None, (_from_error(exc),))
+    findings = find(info, profile, suffix=source.suffix, label=source.label)
+    return ValidationReport(name, profile.name, info, findings)
+
+
+def find(
+    info: ImageInfo, model: ModelProfile, *, suffix: str = "", label: str = ""
+) -> tuple[Finding, ...]:
+    """
+    Hold a header against the rules of a model.
+
+    Parameters
+    ----------
+    info : ImageInfo
+        What the header says.
+    model : ModelProfile
+        Whose rules apply.
+    suffix : str
+        Ending of the file's name, to warn of one that misleads.
+    label : str
+        Media type that a data URI claims.
+
+    Returns
+    -------
+    tuple of Finding
+        Errors first, then warnings.
+    """
+    return (*_errors(info, model, label), *_warnings(info, model, suffix))
+
+
+def _errors(info: ImageInfo, model: ModelProfile, label: str) -> list[Finding]:
+    found = []
+    shortest, longest = sorted((info.height, info.width))
+    if shortest < model.min_side:
+        found.append(
+            Finding(
+                "side-too-small",
+                "error",
+                f"Expected both sides above {model.min_side - 1} px but received "
+                f"{info.height} × {info.width}",
+                "enlarge or pad the image yourself; preparing never invents pixels",
+                is_mendable=False,
+                actual=shortest,
+                limit=model.min_side,
+            )
+        )
+    if longest > model.max_ratio * shortest:
+        found.append(
+            Finding(
+                "aspect-ratio",
+                "error",
+                f"Expected a ratio of at most {model.max_ratio}:1 but received "
+                f"{info.height} × {info.width} ({longest / shortest:.1f}:1)",
+                "crop the image, pad it or cut it into tiles",
+                is_mendable=False,
+                actual=f"{longest / shortest:.1f}",
+                limit=model.max_ratio,
+            )
+        )
+    if info.format == "PIXELS":
+        return found
+    if info.format not in model.formats:
+        found.append(
+            Finding(
+                "format-not-accepted",
+                "error",
+                f"Expected one of {', '.join(model.formats)} for {model.name} but "
+                f"received {info.format}",
+                "prepare converts it",
+                is_mendable=True,
+                actual=info.format,
+                limit=", ".join(model.formats),
+            )
+        )
+    if info.encoded_size > model.max_file_bytes:
+        found.append(
+            Finding(
+                "file-too-large",
+                "error",
+                f"Expected a file of at most {model.max_file_bytes:,} bytes but "
+                f"received {info.encoded_size:,}",
+                "prepare resizes or encodes it again",
+                is_mendable=True,
+                actual=info.encoded_size,
+                limit=model.max_file_bytes,
+            )
+        )
+    length = data_uri_length(info.encoded_size, info.media_type)
+    if length > model.max_data_uri_bytes:
+        found.append(
+            Finding(
+                "data-uri-too-long",
+                "error",
+                f"Expected a data URI of at most {model.max_data_uri_bytes:,} bytes "
+                f"but base64 makes these {info.encoded_size:,} bytes {length:,}",
+                "prepare resizes or encodes it again; a URL has the file's limit",
+                is_mendable=True,
+                actual=length,
+                limit=model.max_data_uri_bytes,
+            )
+        )
+    if label and label != info.media_type:
+        found.append(
+            Finding(
+                "label-mismatch",
+                "error",
+                f"Expected the label {info.media_type}, which the content has, but "
+                f"the data URI says {label}",
+                "prepare writes the label that belongs to the bytes",
+                is_mendable=True,
+                actual=label,
+                limit=info.media_type,
+            )
+        )
+    return found
+
+
+def _warnings(info: ImageInfo, model: ModelProfile, suffix: str) -> list[Finding]:
+    found = []
+    pixels = info.height * info.width
+    if pixels > model.recommended_pixels:
+        found.append(
+            Finding(
+                "above-recommended-pixels",
+                "warning",
+                f"{pixels:,} pixels are above the {model.recommended_pixels:,} "
+                f"recommended for {model.name}; the model does not see more",
+                "prepare sends only the pixels that the model looks at",
+                is_mendable=True,
+                actual=pixels,
+                limit=model.recommended_pixels,
+            )
+        )
+    if info.orientation != 1:
+        found.append(
+            Finding(
+                "not-upright",
+                "warning",
+                f"EXIF orientation {info.orientation} is not applied by the API: the "
+                f"model would see the photo turned",
+                "prepare turns the pixels",
+                is_mendable=True,
+                actual=info.orientation,
+                limit=1,
+            )
+        )
+    if info.has_alpha:
+        found.append(
+            Finding(
+                "transparent",
+                "warning",
+                "Transparent parts may arrive black",
+                "prepare lays the picture on white",
+                is_mendable=True,
+            )
+        )
+    if info.n_frames > 1:
+        found.append(
+            Finding(
+                "many-frames",
+                "warning",
+                f"Only the first of {info.n_frames} frames is seen",
+                "prepare sends the first frame alone",
+                is_mendable=True,
+                actual=info.n_frames,
+                limit=1,
+            )
+        )
+    if suffix in _KNOWN_SUFFIXES and suffix not in _SUFFIXES.get(info.format, ()):
+        found.append(
+            Finding(
+                "suffix-mismatch",
+                "warning",
+                f"The name ends in {suffix} but the content is {info.format}",
+                "prepare labels it by its content",
+                is_mendable=True,
+                actual=suffix,
+                limit=info.format,
+            )
+        )
+    return found
+
+
+def _from_error(exc: SourceError | ImageError) -> Finding:
+    codes = {
+        SourceError: "unreadable-source",
+        NotAnImageError: "not-an-image",
+        UnsupportedFormatError: "format-unreadable",
+        DamagedImageError: "damaged",
+    }
+    return Finding(
+        codes.get(type(exc), "refused"),
+        "error",
+        str(exc),
+        "give another file",
+        is_mendable=False,
+    )
+
+
+def _short_name(source: Any) -> str:
+    # A data URI that cannot be read is long, and none of it belongs into a table.
+    text = source if isinstance(source, str) else type(source).__name__
+    return text if len(text) <= 60 else f"{text[:59]}…"
