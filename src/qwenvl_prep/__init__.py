@@ -1,8 +1,77 @@
 """Pictures made ready for Qwen-VL: legal, upright, counted, encoded and budgeted."""
 
-from qwenvl_prep.plan import count_tokens, plan
-from qwenvl_prep.prepare import prepare, prepare_many
+from typing import TYPE_CHECKING, Any
+
+# Functions that share a name with their module are imported here once, after which
+# the name means the function. None of these modules loads a heavy library by itself.
+from qwenvl_prep import errors
+from qwenvl_prep._version import __version__
+from qwenvl_prep.budget import RequestPlan, count_fitting, fit
+from qwenvl_prep.data_uri import from_data_uri, to_data_uri
+from qwenvl_prep.errors import QwenVLPrepError
 from qwenvl_prep.geometry import smart_resize, smart_resize_many
-from qwenvl_prep.profiles import get_model, list_models
-from qwenvl_prep.validate import validate
-from qwenvl_prep.probe import probe
+from qwenvl_prep.limits import Limits
+from qwenvl_prep.plan import (
+    ImagePlan,
+    PlanOptions,
+    count_tokens,
+    count_tokens_many,
+    plan,
+)
+from qwenvl_prep.prepare import PreparedImage, prepare, prepare_many
+from qwenvl_prep.probe import ImageInfo, probe
+from qwenvl_prep.profiles import ModelProfile, get_model, list_models
+from qwenvl_prep.request import chat_request, http_body
+from qwenvl_prep.resize import resize
+from qwenvl_prep.validate import Finding, ValidationReport, validate
+
+if TYPE_CHECKING:
+    from qwenvl_prep.sender import Reply, Sender, Usage
+
+__all__ = [
+    "Finding",
+    "ImageInfo",
+    "ImagePlan",
+    "Limits",
+    "ModelProfile",
+    "PlanOptions",
+    "PreparedImage",
+    "QwenVLPrepError",
+    "Reply",
+    "RequestPlan",
+    "Sender",
+    "Usage",
+    "ValidationReport",
+    "__version__",
+    "chat_request",
+    "count_fitting",
+    "count_tokens",
+    "count_tokens_many",
+    "errors",
+    "fit",
+    "from_data_uri",
+    "get_model",
+    "http_body",
+    "list_models",
+    "plan",
+    "prepare",
+    "prepare_many",
+    "probe",
+    "resize",
+    "smart_resize",
+    "smart_resize_many",
+    "to_data_uri",
+    "validate",
+]
+
+_FROM_SENDER = frozenset({"Reply", "Sender", "Usage"})
+
+
+def __getattr__(name: str) -> Any:
+    # Only who sends pays for loading the HTTP library.
+    if name in _FROM_SENDER:
+        from qwenvl_prep import sender
+
+        return getattr(sender, name)
+    message = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(message)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from qwenvl_prep._native import resample as _native
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 __all__ = ["resize"]
@@ -42,9 +41,12 @@ def resize(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uin
 
     Examples
     --------
+    >>> import numpy as np
     >>> resize(np.full((8, 8, 3), 200, np.uint8), 4, 2).shape
     (4, 2, 3)
     """
+    import numpy as np
+
     if pixels.dtype != np.uint8:
         raise TypeError(f"Expected uint8 pixels but received {pixels.dtype}")
     channels = pixels.shape[2] if pixels.ndim == 3 else 1

@@ -85,7 +85,7 @@ def read_header(reader: HeaderReader) -> ImageInfo:
         return read(reader)
     except ShortRead as exc:
         message = (
-            f"Expected a whole {name} header but the {name} ends at byte "
+            f"Expected a whole {name} header but received a {name} that ends at byte "
             f"{reader.size:,} inside it; the file is cut off, obtain it again"
         )
         raise DamagedImageError(message, format=name) from exc

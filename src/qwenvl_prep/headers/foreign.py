@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from typing import TYPE_CHECKING
 
 from qwenvl_prep.errors import ImageError, NotAnImageError
@@ -156,8 +157,7 @@ def _not_an_image(kind: str, advice: str) -> NotAnImageError:
 
 
 def _unsupported(name: str) -> ImageError:
-    article = "an" if name[0] in "EFHMX" and name.isupper() else "a"
-    return unsupported(name, f"{article} {name} picture")
+    return unsupported(name, f"one of type {name}")
 
 
 def _by_structure(reader: HeaderReader) -> ImageError | None:
@@ -260,8 +260,6 @@ def _riff(head: bytes) -> ImageError:
 
 def _gzip(head: bytes) -> ImageError:
     """Look into a gzip file, for SVG is often kept in one."""
-    import zlib
-
     try:
         inside = zlib.decompressobj(wbits=31).decompress(head, 4096)
     except zlib.error:
@@ -281,7 +279,8 @@ def _text(head: bytes) -> ImageError | None:
         text = head[2:].decode(order, "replace").encode("utf-8")
     if len(text) != len(text.translate(None, _CONTROL)):
         return None
-    if not _is_encoded_text(text):
+    # Long bytes without any control character are text in whatever encoding.
+    if len(text) < 256 and not _is_utf_8(text):
         return None
     kind = _markup(text)
     if kind == _SVG:
@@ -295,12 +294,11 @@ def _text(head: bytes) -> ImageError | None:
     return _not_an_image("a text file", _OTHER)
 
 
-def _is_encoded_text(text: bytes) -> bool:
-    """Tell whether bytes are UTF-8; a character cut off at the end is forgiven."""
+def _is_utf_8(text: bytes) -> bool:
     try:
         text.decode("utf-8")
-    except UnicodeDecodeError as exc:
-        return exc.start >= len(text) - 3 and len(text) > 16
+    except UnicodeDecodeError:
+        return False
     return True
 
 

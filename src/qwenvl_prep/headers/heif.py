@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from qwenvl_prep.headers.boxes import Box, walk_boxes
+from qwenvl_prep.headers.heif_tracks import Track, auxiliary_type, read_track
 from qwenvl_prep.headers.info import ImageInfo
 from qwenvl_prep.headers.refuse import damaged
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from qwenvl_prep.headers.reader import HeaderReader
 
 __all__ = ["brands", "heif_format", "read_heif"]
@@ -65,19 +64,6 @@ class _Meta:
     references: list[tuple[bytes, int, tuple[int, ...]]] = field(default_factory=list)
 
 
-class _Samples(NamedTuple):
-    number: int = 0
-    configuration: bytes = b""
-    auxiliary: bytes = b""
-
-
-class _Track(NamedTuple):
-    handler: bytes
-    height: int
-    width: int
-    samples: _Samples
-
-
 def brands(head: bytes) -> tuple[bytes, ...]:
     """Give the brands of an ISO media file, the major one first; () for other bytes."""
     if head[4:8] != b"ftyp" or len(head) < 12:
@@ -124,9 +110,6 @@ def read_heif(reader: HeaderReader) -> ImageInfo:
 
 def _is_sequence(reader: HeaderReader) -> bool:
     return brands(reader.head)[0] in (b"avis", b"hevc", b"hevx", b"msf1")
-
-
-# ---------------------------------------------------------------------- pictures
 
 
 def _read_meta(reader: HeaderReader, name: str, box: Box) -> _Meta:
@@ -232,12 +215,13 @@ def _read_item(reader: HeaderReader, name: str, meta: _Meta) -> ImageInfo:
         elif box.kind == b"clap" and name == "HEIF":
             height, width = _cropped(reader, box, height, width)
         elif box.kind == b"pixi":
-            channels = reader.read(box.start + 4, 1)[0]
-            bits = max(reader.read(box.start + 5, channels), default=0)
+            samples = reader.read(box.start + 4, 1)[0]
+            bits = max(reader.read(box.start + 5, samples), default=0)
+            channels = 3 if samples >= 3 else 1
         elif box.kind == b"colr":
             has_icc = has_icc or reader.read(box.start, 4) in (b"prof", b"rICC")
         elif box.kind in (b"av1C", b"hvcC") and not bits:
-            channels, bits = _coded_depth(box.kind, reader.read(box.start, 18))
+            channels, bits = _coded_depth(box.kind, reader.read_up_to(box.start, 18))
     if not height or not width:
         raise damaged(name, "a height and width above 0", f"{height}x{width}")
     if not bits:
@@ -290,7 +274,7 @@ def _depth_of_tile(reader: HeaderReader, meta: _Meta) -> tuple[int, int]:
         if kind == b"dimg" and number == meta.primary and targets:
             for box in _properties(meta, targets[0]):
                 if box.kind in (b"av1C", b"hvcC"):
-                    return _coded_depth(box.kind, reader.read(box.start, 18))
+                    return _coded_depth(box.kind, reader.read_up_to(box.start, 18))
     return 3, 8
 
 
@@ -303,7 +287,7 @@ def _has_alpha(reader: HeaderReader, meta: _Meta) -> bool:
         if kind != b"auxl" or wanted.isdisjoint(targets):
             continue
         for box in _properties(meta, number):
-            if box.kind == b"auxC" and _auxiliary_type(reader, box) in _ALPHA:
+            if box.kind == b"auxC" and auxiliary_type(reader, box) in _ALPHA:
                 return True
     return False
 
@@ -311,7 +295,7 @@ def _has_alpha(reader: HeaderReader, meta: _Meta) -> bool:
 def _count_pictures(meta: _Meta) -> int:
     """Count the pictures that stand for themselves: no thumbnail, mask or tile."""
     dependent = set(meta.hidden)
-    for kind, number, targets in meta.references:
+    for kind, number, _ in meta.references:
         if kind in (b"thmb", b"auxl"):
             dependent.add(number)
     pictures = {
@@ -322,15 +306,12 @@ def _count_pictures(meta: _Meta) -> int:
     return max(1, len(pictures))
 
 
-# --------------------------------------------------------------------- sequences
-
-
 def _read_sequence(reader: HeaderReader, name: str, movie: Box) -> ImageInfo:
-    pictures: _Track | None = None
+    pictures: Track | None = None
     has_alpha = False
     for box in walk_boxes(reader, movie.start, movie.end):
         if box.kind == b"trak":
-            track = _read_track(reader, box)
+            track = read_track(reader, box)
             if track.handler == b"auxv" and track.samples.auxiliary in (b"", *_ALPHA):
                 has_alpha = True
             elif track.handler == b"pict" and pictures is None:
@@ -358,51 +339,6 @@ def _read_sequence(reader: HeaderReader, name: str, movie: Box) -> ImageInfo:
     )
 
 
-def _read_track(reader: HeaderReader, trak: Box) -> _Track:
-    handler = b""
-    height = width = 0
-    samples = _Samples()
-    for box in walk_boxes(reader, trak.start, trak.end):
-        if box.kind == b"tkhd":
-            # Width and height close the box, in 16.16 fixed point.
-            width, height = struct.unpack(">HxxHxx", reader.read(box.end - 8, 8))
-        elif box.kind == b"mdia":
-            for inner in walk_boxes(reader, box.start, box.end):
-                if inner.kind == b"hdlr":
-                    handler = reader.read(inner.start + 8, 4)
-                elif inner.kind == b"minf":
-                    samples = _read_samples(reader, inner)
-    return _Track(handler, height, width, samples)
-
-
-def _read_samples(reader: HeaderReader, minf: Box) -> _Samples:
-    count, configuration, auxiliary = 0, b"", b""
-    for table in _inside(reader, minf, b"stbl"):
-        if table.kind == b"stsz":
-            (count,) = struct.unpack(">I", reader.read(table.start + 8, 4))
-        elif table.kind == b"stsd":
-            for entry in walk_boxes(reader, table.start + 8, table.end):
-                # 78 bytes describe a visual sample, then boxes follow.
-                for part in walk_boxes(reader, entry.start + 78, entry.end):
-                    if part.kind == b"av1C":
-                        configuration = reader.read(part.start, 4)
-                    elif part.kind == b"auxi":
-                        auxiliary = _auxiliary_type(reader, part)
-    return _Samples(count, configuration, auxiliary)
-
-
-def _inside(reader: HeaderReader, box: Box, kind: bytes) -> Iterator[Box]:
-    for inner in walk_boxes(reader, box.start, box.end):
-        if inner.kind == kind:
-            yield from walk_boxes(reader, inner.start, inner.end)
-
-
-def _auxiliary_type(reader: HeaderReader, box: Box) -> bytes:
-    """Read the name in an auxC or auxi box; alpha has a short one."""
-    length = min(box.end - box.start - 4, 64)
-    return reader.read_up_to(box.start + 4, length).split(b"\0")[0]
-
-
 def _info(
     reader: HeaderReader,
     name: str,
@@ -415,8 +351,8 @@ def _info(
     frames: int,
     has_icc: bool,
 ) -> ImageInfo:
-    if channels not in (1, 3) or not 1 <= bits <= 16:
-        raise damaged(name, "1 or 3 channels of up to 16 bits", f"{channels} of {bits}")
+    if not 1 <= bits <= 16:
+        raise damaged(name, "1 to 16 bits a sample", str(bits))
     return ImageInfo(
         name,
         "image/heic" if name == "HEIF" else "image/avif",

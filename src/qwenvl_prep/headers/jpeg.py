@@ -54,7 +54,7 @@ def read_jpeg(reader: HeaderReader) -> ImageInfo:
             at = _next_mark(reader, at)
             continue
         if marker == 0xFF:
-            at += 1
+            at = _last_of_fill(reader, at)
             continue
         if marker == 0 or marker in _BARE:
             at += 2
@@ -130,6 +130,12 @@ def _next_mark(reader: HeaderReader, at: int) -> int:
         if found >= 0:
             return at + found
         at += len(junk)
+
+
+def _last_of_fill(reader: HeaderReader, at: int) -> int:
+    """Pass over fill bytes, of which any number may stand in front of a marker."""
+    fill = reader.read_up_to(at, 1024)
+    return at + len(fill) - len(fill.lstrip(b"\xff")) - 1
 
 
 def _pictures(reader: HeaderReader, mpf: bytes, app1: list[tuple[int, int]]) -> int:

@@ -12,7 +12,7 @@ from qwenvl_prep.headers.refuse import damaged
 if TYPE_CHECKING:
     from qwenvl_prep.headers.reader import HeaderReader
 
-__all__ = ["CODESTREAM", "read_jp2", "read_j2k"]
+__all__ = ["CODESTREAM", "read_j2k", "read_jp2"]
 
 CODESTREAM = b"\xff\x4f\xff\x51"
 

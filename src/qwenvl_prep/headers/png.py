@@ -154,6 +154,7 @@ def _before_pixels(reader: HeaderReader, chunks: _Chunks) -> int:
     head = reader.head
     last_in_head = len(head) - 8
     at = 33
+    length: int
     for _ in range(_MAX_CHUNKS):
         if at <= last_in_head:
             length, kind = _chunk.unpack_from(head, at)

@@ -1,0 +1,290 @@
+"""Requests for both wires, as the official SDKs take them and as HTTP bodies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from qwenvl_prep.budget import fit_items
+from qwenvl_prep.errors import (
+    ImagesRefusedError,
+    ModelFeatureError,
+    QwenVLPrepError,
+    RequestError,
+)
+from qwenvl_prep.prepare import PreparedImage, prepare
+from qwenvl_prep.profiles import DEFAULT_MODEL, ModelProfile, get_model
+from qwenvl_prep.sources import is_url
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = ["Wire", "chat_request", "http_body"]
+
+Wire: TypeAlias = Literal["openai", "dashscope"]
+
+_WIRES = ("openai", "dashscope")
+_ROLES = frozenset({"system", "user", "assistant"})
+
+# What the DashScope SDK takes beside model and messages; all go to "parameters".
+_NOT_PARAMETERS = frozenset({"model", "messages", "stream"})
+
+
+def chat_request(
+    images: Iterable[Any] = (),
+    text: str = "",
+    *,
+    model: str | ModelProfile = DEFAULT_MODEL,
+    wire: Wire = "openai",
+    system: str | None = None,
+    history: Sequence[Mapping[str, Any]] = (),
+    video: Iterable[Any] = (),
+    stream: bool = False,
+    high_resolution: bool = False,
+) -> dict[str, Any]:
+    """
+    Build a request that either official SDK takes as it is.
+
+    ``openai.OpenAI(...).chat.completions.create(**request)`` for the first wire,
+    ``dashscope.MultiModalConversation.call(**request)`` for the second;
+    :func:`http_body` gives the JSON for plain HTTP.
+
+    Parameters
+    ----------
+    images : iterable
+        Prepared images, addresses that the server fetches itself (``https://…``,
+        ``oss://…``), or inputs of :func:`qwenvl_prep.prepare`, mixed at will.
+    text : str
+        The question; it follows the images.
+    model : str or ModelProfile
+        Model that will answer.
+    wire : {"openai", "dashscope"}
+        Form of the messages.
+    system : str, optional
+        The system prompt.
+    history : sequence of mapping
+        Earlier messages, oldest first, of either wire or with plain string content;
+        an assistant's reply has the role ``"assistant"``.
+    video : iterable
+        The frames of one video, in order; each as in *images*.
+    stream : bool
+        Whether the reply arrives piece by piece.
+    high_resolution : bool
+        Whether to set ``vl_high_resolution_images``.
+
+    Returns
+    -------
+    dict
+        Keyword arguments for the SDK of that wire.
+
+    Raises
+    ------
+    RequestError
+        If there is nothing to ask, a message is malformed or the number of frames
+        is not legal.
+    BudgetError
+        If the images whose tokens are known do not fit one request by themselves.
+    ImagesRefusedError
+        If some inputs are refused; carries every one of them with its reason.
+    ModelFeatureError
+        If the model has no high resolution or takes no video.
+
+    Examples
+    --------
+    >>> request = chat_request(["https://example.org/cat.jpg"], "What is this?")
+    >>> [part["type"] for part in request["messages"][0]["content"]]
+    ['image_url', 'text']
+    """
+    profile = get_model(model)
+    if wire not in _WIRES:
+        raise ValueError(f"Expected 'openai' or 'dashscope' for wire but got {wire!r}")
+    profile.cap_pixels(high_resolution=high_resolution)
+    frames = _ready(video, profile, high_resolution)
+    _check_frames(frames, profile)
+    pictures = _ready(images, profile, high_resolution)
+    if not (pictures or frames or text):
+        raise RequestError("Expected at least one image, a video or a text")
+    _check_pictures(pictures, profile)
+
+    content = [_image_part(picture, wire) for picture in pictures]
+    if frames:
+        content.append(_video_part(frames, wire))
+    if text:
+        content.append(_text_part(text, wire))
+    messages: list[dict[str, Any]] = []
+    if system is not None:
+        messages.append({"role": "system", "content": [_text_part(system, wire)]})
+    messages.extend(_earlier(message, wire) for message in history)
+    messages.append({"role": "user", "content": content})
+
+    request: dict[str, Any] = {"model": profile.name, "messages": messages}
+    if stream:
+        request["stream"] = True
+        if wire == "openai":
+            request["stream_options"] = {"include_usage": True}
+        else:
+            request["incremental_output"] = True
+    if high_resolution:
+        if wire == "openai":
+            # The SDK refuses arguments that it does not know, but hands these on.
+            request["extra_body"] = {"vl_high_resolution_images": True}
+        else:
+            request["vl_high_resolution_images"] = True
+    return request
+
+
+def http_body(request: Mapping[str, Any], *, wire: Wire = "openai") -> dict[str, Any]:
+    """
+    Bring a request to the JSON that the API takes over plain HTTP.
+
+    Parameters
+    ----------
+    request : mapping
+        From :func:`chat_request`.
+    wire : {"openai", "dashscope"}
+        The wire that it was built for.
+
+    Returns
+    -------
+    dict
+        For ``/chat/completions``, or for DashScope's multimodal generation, where
+        streaming is asked for by the header ``X-DashScope-SSE: enable`` instead.
+
+    Examples
+    --------
+    >>> sorted(http_body(chat_request(text="Hello", wire="dashscope"), wire="dashscope"))
+    ['input', 'model', 'parameters']
+    """
+    if wire == "openai":
+        body = {key: value for key, value in request.items() if key != "extra_body"}
+        return {**body, **request.get("extra_body", {})}
+    parameters = {
+        key: value for key, value in request.items() if key not in _NOT_PARAMETERS
+    }
+    return {
+        "model": request["model"],
+        "input": {"messages": request["messages"]},
+        "parameters": parameters,
+    }
+
+
+def _ready(
+    images: Iterable[Any], model: ModelProfile, high_resolution: bool
+) -> list[PreparedImage | str]:
+    """Prepare what is not an address or prepared already; collect all refusals."""
+    ready: list[PreparedImage | str] = []
+    refused: list[tuple[int, str, QwenVLPrepError]] = []
+    if isinstance(images, (str, bytes)):
+        raise TypeError("Expected a list of images but received a single one")
+    for index, image in enumerate(images):
+        if isinstance(image, PreparedImage) or is_url(image):
+            ready.append(image)
+            continue
+        try:
+            ready.append(prepare(image, model=model, high_resolution=high_resolution))
+        except QwenVLPrepError as exc:
+            refused.append((index, f"image {index + 1}", exc))
+    if refused:
+        raise ImagesRefusedError(
+            f"{len(refused)} of {len(refused) + len(ready)} images were refused: "
+            + "; ".join(f"#{index + 1}: {exc}" for index, _, exc in refused),
+            refused=tuple(refused),
+        )
+    return ready
+
+
+def _check_pictures(pictures: Sequence[PreparedImage | str], model: ModelProfile) -> None:
+    if model.max_images is not None and len(pictures) > model.max_images:
+        raise RequestError(
+            f"Expected at most {model.max_images} images for {model.name} but "
+            f"received {len(pictures)}; spread them over several requests"
+        )
+    # Text is left out: its bound may refuse what the server accepts. What the images
+    # alone exceed, it refuses for certain.
+    known = [
+        (picture.name, picture.tokens)
+        for picture in pictures
+        if isinstance(picture, PreparedImage)
+    ]
+    fit_items(known, model=model)
+
+
+def _check_frames(frames: Sequence[Any], model: ModelProfile) -> None:
+    if not frames:
+        return
+    if model.min_frames is None or model.max_frames is None:
+        raise ModelFeatureError(
+            f"Expected a model that takes video but received {model.name}; send the "
+            f"frames as images or take another model",
+            model=model.name,
+            feature="video",
+        )
+    if not model.min_frames <= len(frames) <= model.max_frames:
+        raise RequestError(
+            f"Expected {model.min_frames} to {model.max_frames} frames for "
+            f"{model.name} but received {len(frames)}; sample the video differently"
+        )
+
+
+def _address(image: PreparedImage | str) -> str:
+    return image if isinstance(image, str) else image.data_uri
+
+
+def _image_part(image: PreparedImage | str, wire: Wire) -> dict[str, Any]:
+    if wire == "openai":
+        return {"type": "image_url", "image_url": {"url": _address(image)}}
+    return {"image": _address(image)}
+
+
+def _video_part(frames: Sequence[PreparedImage | str], wire: Wire) -> dict[str, Any]:
+    addresses = [_address(frame) for frame in frames]
+    if wire == "openai":
+        return {"type": "video", "video": addresses}
+    return {"video": addresses}
+
+
+def _text_part(text: str, wire: Wire) -> dict[str, Any]:
+    return {"type": "text", "text": text} if wire == "openai" else {"text": text}
+
+
+def _earlier(message: Mapping[str, Any], wire: Wire) -> dict[str, Any]:
+    """Bring one message of a history to this wire."""
+    if not isinstance(message, Mapping):
+        raise RequestError(
+            f"Expected a message with role and content in history but received "
+            f"{type(message).__name__}"
+        )
+    role, content = message.get("role"), message.get("content")
+    if role not in _ROLES:
+        raise RequestError(
+            f"Expected the role 'system', 'user' or 'assistant' in history but "
+            f"received {role!r}"
+        )
+    if isinstance(content, str):
+        return {"role": role, "content": [_text_part(content, wire)]}
+    if not isinstance(content, (list, tuple)):
+        raise RequestError(
+            f"Expected text or a list of parts in a message of the {role} but "
+            f"received {type(content).__name__}"
+        )
+    return {"role": role, "content": [_earlier_part(part, wire) for part in content]}
+
+
+def _earlier_part(part: Any, wire: Wire) -> dict[str, Any]:
+    if isinstance(part, Mapping):
+        if isinstance(part.get("text"), str):
+            return _text_part(part["text"], wire)
+        if isinstance(part.get("image"), str):
+            return _image_part(part["image"], wire)
+        address = part.get("image_url")
+        if isinstance(address, Mapping) and isinstance(address.get("url"), str):
+            # Other keys beside the address (min_pixels, detail) are handed on.
+            if wire == "openai":
+                return dict(part)
+            return _image_part(address["url"], wire)
+        if isinstance(part.get("video"), (list, tuple)):
+            return _video_part(part["video"], wire)
+    raise RequestError(
+        "Expected a part with text, an image or video frames in history but received "
+        "something else"
+    )
