@@ -20,7 +20,7 @@ READ_AHEAD = 1024
 BUDGET = 256 * 1024
 
 
-class ShortRead(Exception):
+class ShortRead(Exception):  # noqa: N818 - a signal between our own functions
     """
     The bytes end before something that the header announces.
 
@@ -38,7 +38,7 @@ class ShortRead(Exception):
         self.needed_end = needed_end
 
 
-class BudgetExceeded(Exception):
+class BudgetExceeded(Exception):  # noqa: N818 - likewise
     """The header is spread over more bytes than may be read; handled likewise."""
 
     def __init__(self, budget: int) -> None:
@@ -98,7 +98,7 @@ class HeaderReader:
         budget: int = BUDGET,
     ) -> None:
         self.size = size
-        self.head = head = fetch(HEAD_SIZE if size > HEAD_SIZE else size, 0)
+        self.head = head = fetch(min(size, HEAD_SIZE), 0)
         self._head_size = self._spent = len(head)
         self._fetch = fetch
         self._budget = budget
@@ -197,7 +197,7 @@ class HeaderReader:
         left = self.size - offset
         if left <= 0 or length <= 0:
             return b""
-        return self.read(offset, left if left < length else length, ahead)
+        return self.read(offset, min(length, left), ahead)
 
     def part(self, offset: int, length: int) -> HeaderReader:
         """

@@ -7,20 +7,20 @@ from qwenvl_prep.errors import DamagedImageError, UnsupportedFormatError
 __all__ = ["damaged", "unsupported"]
 
 
-def damaged(format: str, expected: str, received: str) -> DamagedImageError:
+def damaged(name: str, expected: str, received: str) -> DamagedImageError:
     """Build the error for a header that contradicts its own format."""
     return DamagedImageError(
-        f"Expected {expected} in the {format} header but received {received}; "
+        f"Expected {expected} in the {name} header but received {received}; "
         "the file is damaged, obtain it again or save it anew",
-        format=format,
+        format=name,
     )
 
 
-def unsupported(format: str, what: str) -> UnsupportedFormatError:
+def unsupported(name: str, what: str) -> UnsupportedFormatError:
     """Build the error for a picture of a type that is not read here."""
     return UnsupportedFormatError(
         f"Expected a picture of a supported type but received {what}; "
         "convert it to PNG or JPEG first",
-        format=format,
+        format=name,
         extra=None,
     )
