@@ -7,6 +7,7 @@ stdout is data, stderr is talk.  Exit status 0: fine; 1: some input was refused;
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -16,40 +17,33 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from qwenvl_prep import cli_steps as steps
 from qwenvl_prep import cli_tables as show
 from qwenvl_prep._version import __version__
 from qwenvl_prep.budget import fit_items
-from qwenvl_prep.cli_inputs import Inputs, expand
 from qwenvl_prep.errors import (
     BudgetError,
-    ImageError,
     MissingKeyError,
     ModelFeatureError,
     QwenVLPrepError,
-    RequestError,
     SendError,
     SourceError,
     UnknownModelError,
 )
-from qwenvl_prep.geometry import billed_tokens
 from qwenvl_prep.plan import count_tokens
-from qwenvl_prep.prepare import PreparedImage, prepare_many
+from qwenvl_prep.prepare import PreparedImage
 from qwenvl_prep.probe import probe
-from qwenvl_prep.profiles import DEFAULT_MODEL, ModelProfile, get_model, list_models
-from qwenvl_prep.request import chat_request, http_body
+from qwenvl_prep.profiles import DEFAULT_MODEL, list_models
+from qwenvl_prep.request import http_body
 from qwenvl_prep.validate import validate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable
 
-    from qwenvl_prep.sender import Reply
 
 __all__ = ["main"]
 
-_REFUSED, _USAGE, _NETWORK = 1, 2, 3
-
-# A refused input, by its name.
-_Refused = list[tuple[str, QwenVLPrepError]]
+_USAGE, _NETWORK = 2, 3
 
 
 def main() -> NoReturn:
@@ -57,8 +51,14 @@ def main() -> NoReturn:
     # This process is ours: decoders' own warnings about a file say nothing that the
     # refusal or the table does not say.
     warnings.simplefilter("ignore")
+    for stream in (sys.stdout, sys.stderr):
+        # A file's name may hold what the terminal's encoding cannot say.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         cli.main(prog_name="qwenvl-prep", standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except click.ClickException as exc:
         exc.show()
         sys.exit(_USAGE)
@@ -67,17 +67,20 @@ def main() -> NoReturn:
     except BrokenPipeError:
         # The reader of our output has left; nobody is there to be told.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(_REFUSED)
+        sys.exit(steps.REFUSED)
     except QwenVLPrepError as exc:
-        show.console(stderr=True).print(f"Error: {exc}", markup=False, soft_wrap=True)
+        steps.talk(f"Error: {exc}")
         sys.exit(_exit_status(exc))
+    except OSError as exc:
+        steps.talk(f"Error: writing the output failed: {exc.strerror}")
+        os._exit(steps.REFUSED)  # the interpreter would try to write it once more
     sys.exit(0)
 
 
 def _exit_status(exc: QwenVLPrepError) -> int:
     if isinstance(exc, (UnknownModelError, ModelFeatureError, MissingKeyError)):
         return _USAGE
-    return _NETWORK if isinstance(exc, SendError) else _REFUSED
+    return _NETWORK if isinstance(exc, SendError) else steps.REFUSED
 
 
 # ---------------------------------------------------------------- shared options
@@ -141,17 +144,19 @@ def count(
     quiet: bool,
 ) -> None:
     """Predict the billed tokens of images, from their headers alone."""
-    profile = _profile(model, high_resolution=high_resolution)
-    refused: _Refused = []
+    profile = steps.profile_of(model, high_resolution=high_resolution)
+    refused: steps.Refused = []
     rows = []
-    for name, source in _sources(inputs, quiet=quiet, refused=refused):
+    for name, source in steps.readable(
+        inputs, quiet=quiet, as_json=as_json, refused=refused
+    ):
         try:
             info = probe(source)
             tokens = count_tokens(
                 source, model=profile, high_resolution=high_resolution
             )
         except QwenVLPrepError as exc:
-            _refuse(refused, name, exc, as_json=as_json)
+            steps.refuse(refused, name, exc, as_json=as_json)
             continue
         rows.append((name, info, tokens))
         if as_json:
@@ -166,17 +171,18 @@ def count(
             )
     if not as_json:
         table = show.table("file", "h×w", "tokens", right=("h×w", "tokens"))
+        names = show.short_names([name for name, _, _ in rows])
         for name, info, tokens in rows:
             size = f"{info.upright_height}×{info.upright_width}"
-            table.add_row(name, size, f"{tokens:,}")
+            table.add_row(show.plain(names[name]), size, f"{tokens:,}")
         show.console().print(table)
     if not quiet:
         total = sum(tokens for _, _, tokens in rows)
-        _talk(
+        steps.talk(
             f"{len(rows)} images, {total:,} tokens for {profile.name} "
             f"(maximum input {profile.max_input_tokens:,})"
         )
-    _finish(refused, as_json=as_json)
+    steps.finish(refused, as_json=as_json)
 
 
 @cli.command("probe")
@@ -184,20 +190,22 @@ def count(
 @_options(_JSON, _QUIET)
 def probe_command(inputs: tuple[str, ...], as_json: bool, quiet: bool) -> None:
     """Show what the headers of images say."""
-    refused: _Refused = []
+    refused: steps.Refused = []
     rows = []
-    for name, source in _sources(inputs, quiet=quiet, refused=refused):
+    for name, source in steps.readable(
+        inputs, quiet=quiet, as_json=as_json, refused=refused
+    ):
         try:
             info = probe(source)
         except QwenVLPrepError as exc:
-            _refuse(refused, name, exc, as_json=as_json)
+            steps.refuse(refused, name, exc, as_json=as_json)
             continue
         rows.append((name, info))
         if as_json:
             show.print_json(show.probe_record(name, info))
     if not as_json:
         show.console().print(show.probe_table(rows))
-    _finish(refused, as_json=as_json)
+    steps.finish(refused, as_json=as_json)
 
 
 @cli.command()
@@ -205,10 +213,12 @@ def probe_command(inputs: tuple[str, ...], as_json: bool, quiet: bool) -> None:
 @_options(_MODEL, _JSON, _QUIET)
 def check(inputs: tuple[str, ...], model: str, as_json: bool, quiet: bool) -> None:
     """Tell whether images are legal as they are, and what would mend them."""
-    profile = _profile(model)
-    refused: _Refused = []
+    profile = steps.profile_of(model)
+    refused: steps.Refused = []
     reports = []
-    for name, source in _sources(inputs, quiet=quiet, refused=refused):
+    for name, source in steps.readable(
+        inputs, quiet=quiet, as_json=as_json, refused=refused
+    ):
         report = validate(source, model=profile)
         reports.append(report)
         if as_json:
@@ -229,13 +239,14 @@ def check(inputs: tuple[str, ...], model: str, as_json: bool, quiet: bool) -> No
     illegal = sum(not report.is_legal for report in reports)
     if not quiet:
         mendable = sum(not r.is_legal and r.is_mendable for r in reports)
-        _talk(
+        steps.talk(
             f"{len(reports) - illegal} of {len(reports)} images are legal for "
-            f"{profile.name}; preparing mends {mendable} of the other {illegal}"
+            f"{profile.name} as they are"
+            + (f"; preparing mends {mendable} of the others" if illegal else "")
         )
-    _finish(refused, as_json=as_json)
+    steps.finish(refused, as_json=as_json)
     if illegal:
-        sys.exit(_REFUSED)
+        sys.exit(steps.REFUSED)
 
 
 @cli.command()
@@ -262,9 +273,11 @@ def prepare(
     data_uri: bool,
 ) -> None:
     """Make images ready; show what is sent and, with -o, write the files."""
-    profile = _profile(model, high_resolution=high_resolution)
-    refused: _Refused = []
-    images = []
+    profile = steps.profile_of(
+        model, high_resolution=high_resolution, max_tokens=max_tokens
+    )
+    refused: steps.Refused = []
+    images: list[PreparedImage] = []
     taken: set[Path] = set()
     options = {
         "high_resolution": high_resolution,
@@ -274,31 +287,31 @@ def prepare(
         "quality": quality,
         "workers": workers,
     }
-    for name, image in _prepared(inputs, profile, options, quiet=quiet):
-        result = image
-        if output is not None and isinstance(result, PreparedImage):
+    for name, result in steps.prepared(inputs, profile, options, quiet=quiet):
+        if isinstance(result, PreparedImage):
             try:
-                _write(result, output, taken, overwrite=overwrite)
-            except QwenVLPrepError as exc:
-                result = exc
-        if isinstance(result, QwenVLPrepError):
-            _refuse(refused, name, result, as_json=as_json)
-            continue
-        images.append(result)
-        if as_json:
-            show.print_json(show.prepared_record(result, with_data_uri=data_uri))
+                if output is not None:
+                    steps.write_image(result, output, taken, overwrite=overwrite)
+            except SourceError as exc:
+                steps.refuse(refused, name, exc, as_json=as_json)
+                continue
+            images.append(result)
+            if as_json:
+                show.print_json(show.prepared_record(result, with_data_uri=data_uri))
+        elif isinstance(result, QwenVLPrepError):
+            steps.refuse(refused, name, result, as_json=as_json)
     if not as_json:
         show.console().print(show.prepared_table(images))
     if not quiet:
         before = sum(image.plan.info.encoded_size for image in images)
         after = sum(image.encoded_size for image in images)
         tokens = sum(image.tokens for image in images)
-        _talk(
+        steps.talk(
             f"{len(images)} images, {tokens:,} tokens for {profile.name} (maximum "
             f"input {profile.max_input_tokens:,}), {show.bytes_text(before)} → "
             f"{show.bytes_text(after)}" + (f", written to {output}" if output else "")
         )
-    _finish(refused, as_json=as_json)
+    steps.finish(refused, as_json=as_json)
 
 
 @cli.command()
@@ -318,16 +331,18 @@ def fit(
     reserve: int,
 ) -> None:
     """Hold images and text against the model's maximum input."""
-    profile = _profile(model, high_resolution=high_resolution)
-    refused: _Refused = []
+    profile = steps.profile_of(model, high_resolution=high_resolution)
+    refused: steps.Refused = []
     items = []
-    for name, source in _sources(inputs, quiet=quiet, refused=refused):
+    for name, source in steps.readable(
+        inputs, quiet=quiet, as_json=as_json, refused=refused
+    ):
         try:
             tokens = count_tokens(
                 source, model=profile, high_resolution=high_resolution
             )
         except QwenVLPrepError as exc:
-            _refuse(refused, name, exc, as_json=as_json)
+            steps.refuse(refused, name, exc, as_json=as_json)
             continue
         items.append((name, tokens))
     known = text if text_tokens is None else text_tokens
@@ -349,17 +364,18 @@ def fit(
     else:
         table = show.table("file", "tokens", "sum", right=("tokens", "sum"))
         total = 0
+        names = show.short_names([name for name, _ in items])
         for name, tokens in items:
             total += tokens
-            table.add_row(name, f"{tokens:,}", f"{total:,}")
+            table.add_row(show.plain(names[name]), f"{tokens:,}", f"{total:,}")
         show.console().print(table)
         if error is None:
             show.console().print(show.budget_line(request), markup=False)
         else:
-            _talk(str(error))
-    _finish(refused, as_json=as_json)
+            steps.talk(str(error))
+    steps.finish(refused, as_json=as_json)
     if error is not None:
-        sys.exit(_REFUSED)
+        sys.exit(steps.REFUSED)
 
 
 @cli.command("request")
@@ -377,20 +393,24 @@ def request_command(
     **options: Any,
 ) -> None:
     """Prepare images and write the finished request as JSON."""
-    profile = _profile(model, high_resolution=high_resolution)
+    profile = steps.profile_of(
+        model, high_resolution=high_resolution, max_tokens=options["max_tokens"]
+    )
     wire = options["wire"]
-    request = _build(inputs, profile, high_resolution, options, quiet=quiet)
+    request = steps.build_request(
+        inputs, profile, high_resolution, options, quiet=quiet
+    )
     body = request if sdk else http_body(request, wire=wire)
     if output is None and sys.stdout.isatty():
-        _talk("Data URIs are shortened on a terminal; -o FILE writes them whole.")
-        body = _shortened(body)
+        steps.talk("Data URIs are shortened on a terminal; -o FILE writes them whole.")
+        body = steps.shortened(body)
     text = json.dumps(body, ensure_ascii=False, indent=None if output else 2)
     if output is None:
         click.echo(text)
         return
-    _write_file(output, text.encode())
+    steps.write_file(output, text.encode())
     if not quiet:
-        _talk(f"The request stands in {output} ({show.bytes_text(len(text))}).")
+        steps.talk(f"The request stands in {output} ({show.bytes_text(len(text))}).")
 
 
 @cli.command()
@@ -422,12 +442,12 @@ def send(
         raise click.UsageError("Give either INPUTS or --request FILE.")
     wire = options["wire"]
     if request_file is not None:
-        request = _stored_request(request_file)
-        wire = "dashscope" if "input" in request else "openai"
-        request = _as_sdk_request(request)
-        profile = _profile(str(request.get("model")))
+        request, wire = steps.stored_request(request_file)
+        profile = steps.profile_of(request["model"])
     else:
-        profile = _profile(model, high_resolution=high_resolution)
+        profile = steps.profile_of(
+            model, high_resolution=high_resolution, max_tokens=options["max_tokens"]
+        )
     # Before minutes of preparing: a missing key is a mistake in the call.
     try:
         sender = Sender(base_url=base_url, wire=wire, timeout=timeout)
@@ -435,9 +455,11 @@ def send(
         raise click.UsageError(str(exc)) from exc
     with sender:
         if request_file is None:
-            request = _build(inputs, profile, high_resolution, options, quiet=quiet)
-        reply = _answer(sender, request, as_json=as_json)
-    predicted = _predicted_tokens(request, profile)
+            request = steps.build_request(
+                inputs, profile, high_resolution, options, quiet=quiet
+            )
+        reply = steps.answer(sender, request, as_json=as_json)
+    predicted = steps.predicted_tokens(request, profile)
     if as_json:
         usage = reply.usage
         show.print_json(
@@ -452,7 +474,7 @@ def send(
             }
         )
     elif not quiet:
-        _talk(_usage_line(reply, predicted))
+        steps.talk(steps.usage_line(reply, predicted))
 
 
 @cli.command()
@@ -461,7 +483,7 @@ def send(
 def models(name: str | None, as_json: bool) -> None:
     """Show the models that are known, or everything about one."""
     if name is not None:
-        profile = _profile(name)
+        profile = steps.profile_of(name)
         if as_json:
             show.print_json(show.model_record(profile))
         else:
@@ -472,265 +494,13 @@ def models(name: str | None, as_json: bool) -> None:
             show.print_json(show.model_record(profile))
     else:
         show.console().print(show.models_table(list_models()))
+        steps.talk("Sources, dates and all numbers of one: qwenvl-prep models NAME")
 
 
-@cli.command(
-    context_settings={"ignore_unknown_options": True, "help_option_names": []}
-)
+@cli.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def bench(arguments: tuple[str, ...]) -> None:
     """Measure throughput; the same as python -m qwenvl_prep.bench."""
     from qwenvl_prep.bench import main as bench_main
 
     sys.exit(bench_main(list(arguments)))
-
-
-# ---------------------------------------------------------------- steps
-
-
-def _profile(model: str, *, high_resolution: bool = False) -> ModelProfile:
-    profile = get_model(model)
-    profile.cap_pixels(high_resolution=high_resolution)
-    return profile
-
-
-def _talk(text: str) -> None:
-    show.console(stderr=True).print(text, markup=False, soft_wrap=True)
-
-
-def _refuse(
-    refused: _Refused, name: str, exc: QwenVLPrepError, *, as_json: bool
-) -> None:
-    refused.append((name, exc))
-    if as_json:
-        show.print_json(show.error_record(name, exc))
-
-
-def _finish(refused: _Refused, *, as_json: bool) -> None:
-    """List what was refused, and leave with the status that says so."""
-    if not refused:
-        return
-    if not as_json:
-        show.refusals(refused)
-    sys.exit(_REFUSED)
-
-
-def _expanded(inputs: Sequence[str], *, quiet: bool, allow_urls: bool = False) -> Inputs:
-    expanded = expand(inputs, allow_urls=allow_urls)
-    if expanded.skipped and not quiet:
-        names = ", ".join(Path(name).name for name in expanded.skipped[:3])
-        more = ", …" if len(expanded.skipped) > 3 else ""
-        _talk(f"Left out {len(expanded.skipped)} files that are no pictures: {names}{more}")
-    if not expanded.sources:
-        raise click.UsageError("There is no picture among the inputs.")
-    return expanded
-
-
-def _sources(
-    inputs: Sequence[str], *, quiet: bool, refused: _Refused
-) -> Iterator[tuple[str, Any]]:
-    expanded = _expanded(inputs, quiet=quiet)
-    for name, source in _progress(expanded.sources, len(expanded.sources), quiet=quiet):
-        if isinstance(source, QwenVLPrepError):
-            refused.append((name, source))
-        else:
-            yield name, source
-
-
-def _progress(items: Any, total: int, *, quiet: bool) -> Any:
-    """Show a bar on a terminal where the work is long enough to wonder."""
-    if quiet or total < 2 or not sys.stderr.isatty():
-        return items
-    from rich.progress import track
-
-    return track(
-        items,
-        total=total,
-        description="",
-        console=show.console(stderr=True),
-        transient=True,
-    )
-
-
-def _prepared(
-    inputs: Sequence[str],
-    profile: ModelProfile,
-    options: dict[str, Any],
-    *,
-    quiet: bool,
-    allow_urls: bool = False,
-) -> Iterator[tuple[str, PreparedImage | QwenVLPrepError | str]]:
-    """Prepare what the inputs stand for; addresses are handed on as they are."""
-    expanded = _expanded(inputs, quiet=quiet, allow_urls=allow_urls)
-    todo = [
-        source
-        for _, source in expanded.sources
-        if not isinstance(source, (QwenVLPrepError, str))
-    ]
-    results = prepare_many(todo, model=profile, **options)
-    for name, source in _progress(expanded.sources, len(expanded.sources), quiet=quiet):
-        is_ready = isinstance(source, (QwenVLPrepError, str))
-        yield name, source if is_ready else next(results)
-
-
-def _build(
-    inputs: Sequence[str],
-    profile: ModelProfile,
-    high_resolution: bool,
-    options: dict[str, Any],
-    *,
-    quiet: bool,
-) -> dict[str, Any]:
-    """Prepare, show and budget the images, and build the request."""
-    preparing = ("max_tokens", "max_bytes", "encoding", "quality", "workers")
-    wanted = {key: options[key] for key in preparing}
-    wanted["high_resolution"] = high_resolution
-    refused: _Refused = []
-    pictures: list[PreparedImage | str] = []
-    for name, image in _prepared(
-        inputs, profile, wanted, quiet=quiet, allow_urls=True
-    ):
-        if isinstance(image, QwenVLPrepError):
-            refused.append((name, image))
-        else:
-            pictures.append(image)
-    images = [picture for picture in pictures if isinstance(picture, PreparedImage)]
-    if images and not quiet:
-        show.console(stderr=True).print(show.prepared_table(images))
-    if refused:
-        show.refusals(refused)
-        sys.exit(_REFUSED)
-    if not options["video"]:
-        text = (options["system"] or "") + options["text"]
-        items = [(image.name, image.tokens) for image in images]
-        request_plan = fit_items(items, model=profile, text=text)
-        if not quiet:
-            _talk(show.budget_line(request_plan))
-    media = {"video": pictures} if options["video"] else {"images": pictures}
-    return chat_request(
-        **media,
-        text=options["text"],
-        model=profile,
-        wire=options["wire"],
-        system=options["system"],
-        stream=options["stream"],
-        high_resolution=high_resolution,
-    )
-
-
-def _answer(sender: Any, request: dict[str, Any], *, as_json: bool) -> Reply:
-    if not request.get("stream"):
-        reply = sender.send(request)
-        if not as_json:
-            click.echo(reply.text)
-        return reply  # type: ignore[no-any-return]
-    with sender.stream(request) as pieces:
-        for piece in pieces:
-            if not as_json:
-                click.echo(piece, nl=False)
-        if not as_json:
-            click.echo()
-        return pieces.reply  # type: ignore[no-any-return]
-
-
-def _usage_line(reply: Reply, predicted: int) -> str:
-    usage = reply.usage
-    if usage is None:
-        return f"Predicted {predicted:,} image tokens; the server told no usage."
-    billed = "not told" if usage.image_tokens is None else f"{usage.image_tokens:,}"
-    return (
-        f"Image tokens: predicted {predicted:,}, billed {billed}. All input: "
-        f"{usage.input_tokens:,}, output: {usage.output_tokens:,}."
-    )
-
-
-def _stored_request(path: Path) -> dict[str, Any]:
-    try:
-        body = json.loads(path.read_bytes())
-    except (OSError, ValueError) as exc:
-        raise RequestError(
-            f"Expected a request written by the request command in {path} but it "
-            f"cannot be read: {exc}"
-        ) from exc
-    if not isinstance(body, dict) or not isinstance(body.get("model"), str):
-        raise RequestError(f"Expected a request with a model in {path}")
-    return body
-
-
-def _as_sdk_request(body: dict[str, Any]) -> dict[str, Any]:
-    """Bring a DashScope HTTP body back to the arguments of its SDK."""
-    if "input" not in body:
-        return body
-    return {
-        "model": body["model"],
-        "messages": body["input"].get("messages", []),
-        **body.get("parameters", {}),
-    }
-
-
-def _predicted_tokens(request: dict[str, Any], profile: ModelProfile) -> int:
-    """Count the images that a request carries, from the headers in its data URIs."""
-    extra = request.get("extra_body", {})
-    is_high = bool({**request, **extra}.get("vl_high_resolution_images"))
-    total = 0
-    for address in _addresses(request):
-        try:
-            info = probe(address)
-        except (ImageError, SourceError):
-            continue  # an address that only the server reads
-        total += billed_tokens(
-            info.height, info.width, profile, high_resolution=is_high
-        )
-    return total
-
-
-def _addresses(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        for item in value.values():
-            yield from _addresses(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _addresses(item)
-    elif isinstance(value, str) and value.startswith("data:image/"):
-        yield value
-
-
-def _shortened(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _shortened(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_shortened(item) for item in value]
-    if isinstance(value, str) and value.startswith("data:") and len(value) > 80:
-        return f"{value[:60]}… ({len(value):,} characters)"
-    return value
-
-
-def _write(
-    image: PreparedImage, folder: Path, taken: set[Path], *, overwrite: bool
-) -> None:
-    """Write a prepared image under its own name, with the suffix of its content."""
-    suffix = {"image/jpeg": ".jpg", "image/png": ".png"}.get(
-        image.media_type, Path(image.name).suffix
-    )
-    stem = Path(image.name).stem or "image"
-    path = folder / f"{stem}{suffix}"
-    number = 2
-    while path in taken:  # two inputs of one name from two folders
-        path = folder / f"{stem}-{number}{suffix}"
-        number += 1
-    if path.exists() and not overwrite:
-        raise SourceError(f"{path} exists already; --overwrite replaces it")
-    taken.add(path)
-    _write_file(path, image.data)
-
-
-def _write_file(path: Path, data: bytes) -> None:
-    """Write all or nothing: a reader never finds half a file under the name."""
-    half = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        half.write_bytes(data)
-        half.replace(path)
-    except OSError as exc:
-        half.unlink(missing_ok=True)
-        raise SourceError(f"Writing {path} failed: {exc.strerror}") from exc

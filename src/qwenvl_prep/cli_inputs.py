@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qwenvl_prep.errors import NotAnImageError, QwenVLPrepError
+from qwenvl_prep.errors import NotAnImageError, QwenVLPrepError, SourceError
 from qwenvl_prep.probe import probe
 from qwenvl_prep.sources import Source, as_source, is_url
 
@@ -60,7 +60,7 @@ def expand(words: Iterable[str], *, allow_urls: bool = False) -> Inputs:
             sources.append(("stdin", _from_stdin()))
         elif allow_urls and is_url(word):
             sources.append((word, word))
-        elif Path(word).is_dir():
+        elif os.path.isdir(word):  # noqa: PTH112 - never raises, however long the word
             for path in _walk(Path(word)):
                 if _is_foreign(path):
                     skipped.append(str(path))
@@ -81,6 +81,8 @@ def _named(word: str) -> tuple[str, Any]:
 
 def _from_stdin() -> Source | QwenVLPrepError:
     try:
+        if sys.stdin is None:
+            return SourceError("Expected an image on stdin but stdin is closed")
         return as_source(sys.stdin.buffer, name="stdin")
     except QwenVLPrepError as exc:
         return exc

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -10,16 +11,15 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from qwenvl_prep.errors import QwenVLPrepError
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from qwenvl_prep.budget import RequestPlan
+    from qwenvl_prep.errors import QwenVLPrepError
     from qwenvl_prep.headers import ImageInfo
     from qwenvl_prep.prepare import PreparedImage
     from qwenvl_prep.profiles import ModelProfile
-    from qwenvl_prep.validate import ValidationReport
+    from qwenvl_prep.validate import Finding, ValidationReport
 
 __all__ = [
     "budget_line",
@@ -28,12 +28,14 @@ __all__ = [
     "findings_table",
     "model_details",
     "models_table",
+    "plain",
     "prepared_record",
     "prepared_table",
     "print_json",
     "probe_record",
     "probe_table",
     "refusals",
+    "short_names",
     "table",
 ]
 
@@ -67,6 +69,23 @@ def table(*columns: str, right: Sequence[str] = ()) -> Table:
     return made
 
 
+def short_names(names: Sequence[str]) -> dict[str, str]:
+    """
+    Leave out the folders that all names share.
+
+    Examples
+    --------
+    >>> short_names(["a/b/one.png", "a/c/two.png"])
+    {'a/b/one.png': 'b/one.png', 'a/c/two.png': 'c/two.png'}
+    """
+    folders = {os.path.dirname(name) for name in names}  # noqa: PTH120
+    try:
+        shared = os.path.commonpath(folders) if folders else ""
+    except ValueError:  # absolute and relative names together
+        shared = ""
+    return {name: os.path.relpath(name, shared) if shared else name for name in names}
+
+
 def print_json(record: dict[str, Any]) -> None:
     """Write one object as one line on stdout."""
     print(json.dumps(record, ensure_ascii=False), flush=True)  # noqa: T201
@@ -97,7 +116,7 @@ def refusals(refused: Iterable[tuple[str, QwenVLPrepError]]) -> None:
     """List on stderr what was refused, each with its reason."""
     err = console(stderr=True)
     for name, error in refused:
-        err.print(f"[red]refused[/] {_plain(name)}: {_plain(str(error))}", soft_wrap=True)
+        err.print(f"[red]refused[/] {plain(name)}: {plain(str(error))}", soft_wrap=True)
 
 
 def probe_record(name: str, info: ImageInfo) -> dict[str, Any]:
@@ -122,12 +141,21 @@ def probe_record(name: str, info: ImageInfo) -> dict[str, Any]:
 def probe_table(rows: Iterable[tuple[str, ImageInfo]]) -> Table:
     """Show headers."""
     made = table(
-        "file", "type", "h×w", "turn", "colour", "bit", "frames", "bytes",
+        "file",
+        "type",
+        "h×w",
+        "turn",
+        "colour",
+        "bit",
+        "frames",
+        "bytes",
         right=("h×w", "turn", "bit", "frames", "bytes"),
     )
+    rows = list(rows)
+    names = short_names([name for name, _ in rows])
     for name, info in rows:
         made.add_row(
-            _plain(name),
+            plain(names[name]),
             info.media_type,
             f"{info.height}×{info.width}",
             str(info.orientation),
@@ -141,20 +169,24 @@ def probe_table(rows: Iterable[tuple[str, ImageInfo]]) -> Table:
 
 def findings_table(reports: Iterable[ValidationReport]) -> Table:
     """Show what was found about each image, and what mends it."""
-    made = table("file", "", "code", "finding", "what helps")
+    made = table("file", "found")
+    reports = list(reports)
+    names = short_names([report.name for report in reports])
     for report in reports:
-        if not report.findings:
-            made.add_row(_plain(report.name), "[green]ok[/]", "", "legal as it is", "")
-        for finding in report.findings:
-            is_error = finding.severity == "error"
-            made.add_row(
-                _plain(report.name),
-                "[red]error[/]" if is_error else "[yellow]warning[/]",
-                finding.code,
-                _plain(finding.message),
-                _plain(finding.remedy),
-            )
+        found = [_finding_text(finding) for finding in report.findings]
+        made.add_row(
+            plain(names[report.name]),
+            "\n".join(found) or "[green]ok[/] legal as it is",
+        )
     return made
+
+
+def _finding_text(finding: Finding) -> str:
+    colour = "red" if finding.severity == "error" else "yellow"
+    return (
+        f"[{colour}]{finding.severity}[/] [bold]{finding.code}[/] "
+        f"{plain(finding.message)}\n→ {plain(finding.remedy)}"
+    )
 
 
 def prepared_record(image: PreparedImage, *, with_data_uri: bool) -> dict[str, Any]:
@@ -180,26 +212,36 @@ def prepared_record(image: PreparedImage, *, with_data_uri: bool) -> dict[str, A
 
 
 def prepared_table(images: Iterable[PreparedImage]) -> Table:
-    """Show what is sent, and what was done to get there."""
+    """
+    Show what is sent, and what was done to get there.
+
+    Each image has two lines, so that a row fits 80 columns: the original above, what
+    is sent below.
+    """
     made = table(
-        "file", "original", "sent", "tokens", "bytes", "type", "done",
-        right=("original", "sent", "tokens", "bytes"),
+        "file / what was done",
+        "height×width",
+        "bytes",
+        "tokens",
+        "type",
+        right=("height×width", "bytes", "tokens"),
     )
+    images = list(images)
+    names = short_names([image.name for image in images])
     for image in images:
         info = image.plan.info
+        # The sizes stand in their own column already.
+        done = ", ".join(
+            change.partition(" ")[0] if change.startswith("resized") else change
+            for change in image.changes
+        )
         made.add_row(
-            _plain(image.name),
-            f"{info.upright_height}×{info.upright_width}",
-            f"{image.height}×{image.width}",
-            f"{image.tokens:,}",
-            f"{bytes_text(info.encoded_size)} → {bytes_text(image.encoded_size)}",
-            image.media_type,
-            # The sizes stand in their own columns already.
-            ", ".join(
-                change.split(" ")[0] if change.startswith("resized") else change
-                for change in image.changes
-            )
-            or "kept",
+            f"{plain(names[image.name])}\n  [dim]{done or 'kept as it is'}[/]",
+            f"{info.upright_height}×{info.upright_width}\n"
+            f"→ {image.height}×{image.width}",
+            f"{bytes_text(info.encoded_size)}\n→ {bytes_text(image.encoded_size)}",
+            f"\n{image.tokens:,}",
+            f"{info.media_type}\n{image.media_type}",
         )
     return made
 
@@ -220,23 +262,24 @@ def budget_line(request: RequestPlan) -> str:
 def models_table(models: Iterable[ModelProfile]) -> Table:
     """Show the models side by side; tokens are vision tokens of one image."""
     made = table(
-        "model", "factor", "least", "cap", "high resolution", "input below",
-        "video frames", "as of", "",
-        right=("factor", "least", "cap", "high resolution", "input below"),
+        "model",
+        "factor",
+        "tokens/image",
+        "high res",
+        "input below",
+        "frames",
+        right=("factor", "tokens/image", "high res", "input below", "frames"),
     )
     for model in models:
         square = model.factor**2
         high = model.high_resolution_pixels
         made.add_row(
-            model.name,
+            model.name + (" (retired)" if model.retired else ""),
             str(model.factor),
-            str(model.min_pixels // square),
-            f"{model.max_pixels // square:,}",
+            f"{model.min_pixels // square}–{model.max_pixels // square:,}",
             f"{high // square:,}" if high else "–",
             f"{model.max_input_tokens:,}",
             f"{model.min_frames}–{model.max_frames}" if model.max_frames else "–",
-            str(model.date),
-            f"retired, see {model.successor}" if model.retired else "",
         )
     return made
 
@@ -253,11 +296,11 @@ def model_details(model: ModelProfile) -> Table:
     for name, value in model_record(model).items():
         shown = ", ".join(value) if isinstance(value, list) else value
         text = f"{shown:,}" if type(shown) is int else str(shown)
-        made.add_row(name, _plain(text))
+        made.add_row(name, plain(text))
     return made
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Keep brackets in names from being read as markup, and controls from acting."""
     visible = "".join(char if char.isprintable() else "�" for char in text)
     return visible.replace("[", r"\[")

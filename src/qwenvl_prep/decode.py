@@ -158,8 +158,10 @@ def _is_for_vips(info: ImageInfo) -> bool:
     if info.format == "TIFF":
         # Extra samples and orientation mean something else to each TIFF reader;
         # Pillow is the reference there.
-        return not info.has_alpha and info.colour in {"grey", "rgb"} and (
-            info.bit_depth in {8, 16} and info.channels in {1, 3}
+        return (
+            not info.has_alpha
+            and info.colour in {"grey", "rgb"}
+            and (info.bit_depth in {8, 16} and info.channels in {1, 3})
         )
     # Inverted CMYK is a matter of Adobe's marker, which Pillow minds.
     return info.format in _VIPS_LOADERS and info.colour != "cmyk"
@@ -265,7 +267,7 @@ def _pillow_door(name: str) -> Iterator[None]:
         raise
     # Broken files make Pillow raise OSError, SyntaxError, ValueError, IndexError,
     # KeyError, struct.error, zlib.error and more; all of them mean the same here.
-    except Exception as exc:  # noqa: BLE001
+    except Exception as exc:
         reason = str(exc).strip() or type(exc).__name__
         raise DamagedImageError(
             f"Expected a whole {name} but its data is broken or ends early "
@@ -302,9 +304,7 @@ def _to_rgb(
         out = np.empty((height, width, 3), np.uint8)
     if bands in {2, 4}:
         rgba = samples if bands == 4 else samples[:, :, [0, 0, 0, 1]]
-        flatten_rgba(
-            np.ascontiguousarray(rgba).reshape(-1), out.reshape(-1), _WHITE
-        )
+        flatten_rgba(np.ascontiguousarray(rgba).reshape(-1), out.reshape(-1), _WHITE)
     else:
         out[:] = samples
     return out

@@ -4,27 +4,27 @@ What can go wrong, in one tree.
 ::
 
     QwenVLPrepError
-    ├── SourceError                  the input cannot be read: missing, a folder, no permission
+    ├── SourceError                  the input cannot be read: missing, a folder
     ├── ImageError (ValueError)      something about one image
-    │   ├── NotAnImageError          a PDF, a spreadsheet, a video, text: no picture at all
+    │   ├── NotAnImageError          a PDF, a spreadsheet, a video, text
     │   ├── UnsupportedFormatError   a picture, of a type that is not read here
-    │   ├── DamagedImageError        a header or pixel data that is broken or ends too early
-    │   ├── DecodeLimitError         the header announces more than the limits allow
-    │   ├── AspectRatioError         longer than 200 times its width, so no size is legal
-    │   ├── IllegalImageError        against the model's rules in a way that cannot be mended
-    │   └── EncodedSizeError         does not fit the byte limit at any quality offered
-    ├── ImagesRefusedError (ValueError)  some of many images were refused; each with its reason
-    ├── UnknownModelError (LookupError)  no profile of that name; the nearest names are listed
-    ├── ModelFeatureError (ValueError)   the model cannot do what was asked (video, high resolution)
+    │   ├── DamagedImageError        broken, or it ends too early
+    │   ├── DecodeLimitError         the header announces more than the limits
+    │   ├── AspectRatioError         above 200:1, so no size is legal
+    │   ├── IllegalImageError        against the rules, and cannot be mended
+    │   └── EncodedSizeError         above the byte limit at any quality
+    ├── ImagesRefusedError (ValueError)  some of many; each with its reason
+    ├── UnknownModelError (LookupError)  no such profile; lists the nearest
+    ├── ModelFeatureError (ValueError)   no video, no high resolution
     ├── BudgetError (ValueError)     images and text do not fit one request
-    ├── RequestError (ValueError)    a request that the API would refuse as it stands
+    ├── RequestError (ValueError)    the API would refuse it as it stands
     └── SendError                    the request was not answered
         ├── MissingKeyError          no API key was given
         ├── ConnectionFailedError    no connection, or it broke
         ├── DeadlineError            no answer in time
-        ├── InterruptedStreamError   a streamed reply broke off; carries the text so far
-        ├── UnreadableReplyError     an answer that is not what the API documents
-        └── ApiError                 the API refused; carries status, code and request id
+        ├── InterruptedStreamError   broke off; carries the text so far
+        ├── UnreadableReplyError     not what the API documents
+        └── ApiError                 refused; status, code and request id
             ├── InvalidRequestError       400, the request itself
             ├── ContentRefusedError       400, DataInspectionFailed
             ├── ArrearageError            400, the account owes money
@@ -32,8 +32,8 @@ What can go wrong, in one tree.
             ├── AccessDeniedError         403
             ├── ModelNotFoundError        404
             ├── PayloadTooLargeError      413
-            ├── ThrottledError            429, too many requests or tokens a minute
-            ├── QuotaExhaustedError       429, a quota that waiting does not refill
+            ├── ThrottledError            429, too much in this minute
+            ├── QuotaExhaustedError       429, waiting does not help
             └── ServerFailureError        5xx
 
 Whatever this package refuses on purpose derives from :class:`QwenVLPrepError`.

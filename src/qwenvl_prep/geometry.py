@@ -150,7 +150,7 @@ def smart_resize_many(
     >>> smart_resize_many([512, 1280, 1], [512, 1280, 201]).tolist()
     [[504, 504], [980, 980], [0, 0]]
     """
-    import numpy as np  # noqa: PLC0415 - whoever counts one size needs no numpy
+    import numpy as np
 
     first, second = _size_arrays(heights, widths)
     sizes = np.empty((first.shape[0], 2), dtype=np.int64)
@@ -234,7 +234,7 @@ def vision_tokens_many(
     ndarray of int64, shape (n,)
         Squares of ``factor × factor``; 0 where the ratio is above 200:1.
     """
-    import numpy as np  # noqa: PLC0415 - whoever counts one size needs no numpy
+    import numpy as np
 
     first, second = _size_arrays(heights, widths)
     counts = np.empty(first.shape[0], dtype=np.int64)
@@ -245,7 +245,7 @@ def vision_tokens_many(
         model.factor,
         model.min_pixels,
         model.cap_pixels(high_resolution=high_resolution),
-        False,  # noqa: FBT003 - native arguments are positional
+        False,
     )
     _raise_refused(refused, first, second)
     return counts
@@ -290,7 +290,9 @@ def _checked_rule(
 
 def _is_strict(rule: str) -> bool:
     if rule not in {"server", "strict"}:
-        raise ValueError(f"Expected 'server' or 'strict' for rule but received {rule!r}")
+        raise ValueError(
+            f"Expected 'server' or 'strict' for rule but received {rule!r}"
+        )
     return rule == "strict"
 
 
@@ -308,7 +310,7 @@ def _size_arrays(
 
 
 def _int64_array(name: str, values: ArrayLike) -> NDArray[np.int64]:
-    import numpy as np  # noqa: PLC0415 - whoever counts one size needs no numpy
+    import numpy as np
 
     array = np.asarray(values)
     if array.size == 0 and array.ndim == 1:

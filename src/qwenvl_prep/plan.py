@@ -28,6 +28,7 @@ __all__ = [
     "Encoding",
     "ImagePlan",
     "PlanOptions",
+    "cap_pixels",
     "count_tokens",
     "count_tokens_many",
     "plan",
@@ -263,14 +264,15 @@ def plan_image(
             f"What helps: {remedies}",
             findings=findings,
         )
-    cap_pixels = _cap_pixels(model, options)
+    cap = cap_pixels(model, options)
     upright = (info.upright_height, info.upright_width)
-    is_shrunk = _rounded_area(*upright, model.factor) > cap_pixels
-    size = _shrunk_size(*upright, model, options, cap_pixels) if is_shrunk else upright
+    is_shrunk = _rounded_area(*upright, model.factor) > cap
+    size = _shrunk_size(*upright, model, options, cap) if is_shrunk else upright
     is_kept = size == upright and _can_keep(info, model, options)
     if not is_kept and not is_shrunk:
         size = _grid_size(*upright, model, options)
     tokens = billed_tokens(*size, model, high_resolution=options.high_resolution)
+    _check_reached(name, model, options, tokens - model.marker_tokens)
     return ImagePlan(
         name=name,
         info=info,
@@ -368,7 +370,17 @@ def count_tokens_many(
     return counts
 
 
-def _cap_pixels(model: ModelProfile, options: PlanOptions) -> int:
+def cap_pixels(model: ModelProfile, options: PlanOptions) -> int:
+    """
+    Give the area that one image is shrunk to: the model's cap or the caller's.
+
+    Raises
+    ------
+    ModelFeatureError
+        If high resolution is asked of a model without it.
+    ValueError
+        If *max_tokens* is less than the model enlarges every image to.
+    """
     cap = model.cap_pixels(high_resolution=options.high_resolution)
     if options.max_tokens is None:
         return cap
@@ -380,6 +392,32 @@ def _cap_pixels(model: ModelProfile, options: PlanOptions) -> int:
             f"{options.max_tokens}"
         )
     return min(cap, wanted)
+
+
+def _check_reached(
+    name: str, model: ModelProfile, options: PlanOptions, vision: int
+) -> None:
+    """
+    Refuse what the server would enlarge above the caller's own cap.
+
+    It enlarges to min_pixels and rounds both sides up, which for long thin images
+    under a small cap ends above it; no size that keeps the picture helps there.
+    """
+    if options.max_tokens is None or vision <= options.max_tokens:
+        return
+    finding = Finding(
+        "max-tokens-unreachable",
+        "error",
+        f"Expected at most {options.max_tokens} vision tokens but {model.name} "
+        f"enlarges this shape to {vision}",
+        f"allow max_tokens={vision}",
+        is_mendable=False,
+        actual=vision,
+        limit=options.max_tokens,
+    )
+    raise IllegalImageError(
+        f"{name}: {finding.message}; {finding.remedy}", findings=(finding,)
+    )
 
 
 def _rounded_area(height: int, width: int, factor: int) -> int:

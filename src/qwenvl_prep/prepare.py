@@ -12,7 +12,7 @@ from qwenvl_prep.data_uri import to_data_uri
 from qwenvl_prep.errors import IllegalImageError, QwenVLPrepError
 from qwenvl_prep.integrity import can_tell_if_whole, is_whole
 from qwenvl_prep.limits import DEFAULT_LIMITS, Limits
-from qwenvl_prep.plan import Encoding, ImagePlan, PlanOptions, plan_image
+from qwenvl_prep.plan import Encoding, ImagePlan, PlanOptions, cap_pixels, plan_image
 from qwenvl_prep.probe import probe, probe_bytes
 from qwenvl_prep.profiles import DEFAULT_MODEL, ModelProfile, get_model
 from qwenvl_prep.sources import Source, as_source, read_bytes
@@ -199,7 +199,7 @@ def prepare_many(
         encoding=encoding,
         quality=quality,
     )
-    profile.cap_pixels(high_resolution=high_resolution)
+    cap_pixels(profile, options)
     workers = _usable_cores() if workers is None else workers
     if workers < 1:
         raise ValueError(f"Expected at least 1 worker but received {workers}")

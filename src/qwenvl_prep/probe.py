@@ -62,10 +62,8 @@ def probe_bytes(data: bytes) -> ImageInfo:
 
 def _probe_pixels(source: Source) -> ImageInfo:
     pixels = source.pixels
-    if hasattr(pixels, "getexif"):
-        info = _probe_pillow(pixels)
-    else:
-        info = _probe_array(pixels)
+    is_pillow = hasattr(pixels, "getexif")
+    info = _probe_pillow(pixels) if is_pillow else _probe_array(pixels)
     if info.height < 1 or info.width < 1:
         raise ImageError(
             f"Expected a picture but received {info.height} × {info.width} pixels"
@@ -76,7 +74,9 @@ def _probe_pixels(source: Source) -> ImageInfo:
 def _probe_array(array: Any) -> ImageInfo:
     shape = array.shape
     is_grey = len(shape) == 2
-    if array.dtype != "uint8" or not (is_grey or (len(shape) == 3 and shape[2] in {3, 4})):
+    if array.dtype != "uint8" or not (
+        is_grey or (len(shape) == 3 and shape[2] in {3, 4})
+    ):
         raise NotAnImageError(
             f"Expected a uint8 array of shape (height, width), (height, width, 3) or "
             f"(height, width, 4) but received {array.dtype} {shape}; scale floats to "

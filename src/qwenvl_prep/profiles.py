@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from qwenvl_prep.errors import ModelFeatureError, UnknownModelError
 
 if TYPE_CHECKING:
-    import datetime
+    import datetime as dt
     from collections.abc import Mapping
 
 __all__ = ["DEFAULT_MODEL", "ModelProfile", "get_model", "list_models"]
@@ -88,7 +88,7 @@ class ModelProfile:
     min_frames: int | None = None
     max_frames: int | None = None
     source: str
-    date: datetime.date
+    date: dt.date
     confidence: str
     retired: bool = False
     successor: str | None = None

@@ -19,7 +19,7 @@ from qwenvl_prep.sources import is_url
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["Wire", "chat_request", "http_body"]
+__all__ = ["Wire", "chat_request", "from_http_body", "http_body"]
 
 Wire: TypeAlias = Literal["openai", "dashscope"]
 
@@ -152,7 +152,8 @@ def http_body(request: Mapping[str, Any], *, wire: Wire = "openai") -> dict[str,
 
     Examples
     --------
-    >>> sorted(http_body(chat_request(text="Hello", wire="dashscope"), wire="dashscope"))
+    >>> request = chat_request(text="Hello", wire="dashscope")
+    >>> sorted(http_body(request, wire="dashscope"))
     ['input', 'model', 'parameters']
     """
     if wire == "openai":
@@ -166,6 +167,40 @@ def http_body(request: Mapping[str, Any], *, wire: Wire = "openai") -> dict[str,
         "input": {"messages": request["messages"]},
         "parameters": parameters,
     }
+
+
+def from_http_body(body: Any) -> tuple[dict[str, Any], Wire]:
+    """
+    Take a body of :func:`http_body` back to a request, and tell its wire.
+
+    Raises
+    ------
+    RequestError
+        If it is no such body.
+
+    Examples
+    --------
+    >>> request = chat_request(text="Hello", wire="dashscope")
+    >>> from_http_body(http_body(request, wire="dashscope")) == (request, "dashscope")
+    True
+    """
+    if isinstance(body, dict) and isinstance(body.get("model"), str):
+        if isinstance(body.get("messages"), list):
+            return body, "openai"
+        inner, parameters = body.get("input"), body.get("parameters", {})
+        if (
+            isinstance(inner, dict)
+            and isinstance(inner.get("messages"), list)
+            and isinstance(parameters, dict)
+        ):
+            messages = inner["messages"]
+            return {"model": body["model"], "messages": messages, **parameters}, (
+                "dashscope"
+            )
+    raise RequestError(
+        "Expected the body of a chat request with model and messages but received "
+        "something else; the request command writes one"
+    )
 
 
 def _ready(
@@ -193,7 +228,9 @@ def _ready(
     return ready
 
 
-def _check_pictures(pictures: Sequence[PreparedImage | str], model: ModelProfile) -> None:
+def _check_pictures(
+    pictures: Sequence[PreparedImage | str], model: ModelProfile
+) -> None:
     if model.max_images is not None and len(pictures) > model.max_images:
         raise RequestError(
             f"Expected at most {model.max_images} images for {model.name} but "

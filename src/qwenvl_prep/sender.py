@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 from urllib.parse import urlsplit
 
 import httpx2
@@ -174,7 +176,7 @@ class Sender:
             )
         if not timeout > 0:
             raise ValueError(f"Expected a timeout above 0 seconds but got {timeout}")
-        key = (api_key if api_key is not None else os.environ.get(KEY_VARIABLE, ""))
+        key = api_key if api_key is not None else os.environ.get(KEY_VARIABLE, "")
         key = key.strip()
         if not key:
             raise MissingKeyError(
@@ -190,7 +192,9 @@ class Sender:
         self._base_url = _checked_url(base_url or _BASE_URLS[wire])
         self._timeout = timeout
         self._client = httpx2.Client(
-            timeout=httpx2.Timeout(timeout, connect=min(timeout, 10.0))
+            timeout=httpx2.Timeout(timeout, connect=min(timeout, 10.0)),
+            # A proxy of the environment would get a plain http request, key and all.
+            trust_env=self._base_url.startswith("https:"),
         )
 
     def send(self, request: Mapping[str, Any]) -> Reply:
@@ -207,9 +211,8 @@ class Sender:
         SendError
             If there is no answer, or it is a refusal; see :mod:`qwenvl_prep.errors`.
         """
-        with self._open(request, is_stream=False) as (response, deadline):
-            body = self._read(response, deadline)
-            payload = self._json(body, response.status_code)
+        with self._open(request, is_stream=False) as response:
+            payload = self._json(self._read(response), response.status_code)
         return _reply(payload, self._wire)
 
     def stream(self, request: Mapping[str, Any]) -> ReplyStream:
@@ -243,15 +246,18 @@ class Sender:
 
     def _events(self, request: Mapping[str, Any]) -> Iterator[_Event]:
         so_far = ""
-        with self._open(request, is_stream=True) as (response, deadline):
+        with self._open(request, is_stream=True) as response:
+            if not _is_event_stream(response):
+                raise self._no_stream(response)
             try:
-                for event in httpx2.EventSource(response).iter_sse():
-                    _check_deadline(deadline, self._timeout)
+                for event in httpx2.EventSource(response):
                     if event.data.strip() == "[DONE]":
                         return
                     piece = self._event(event.event, event.data, response)
                     so_far += piece.text
                     yield piece
+            except httpx2.TimeoutException:
+                raise  # a deadline, not a broken stream; _open tells it so
             except httpx2.TransportError as exc:
                 _forget_key(exc)
                 raise InterruptedStreamError(
@@ -262,14 +268,23 @@ class Sender:
 
     def _event(self, kind: str, data: str, response: httpx2.Response) -> _Event:
         payload = self._json(data.encode(), response.status_code)
-        if kind == "error" or "error" in payload or payload.get("code"):
+        if kind == "error" or _is_refusal(payload):
             raise self._refusal(payload, response)
         return _event(payload, self._wire)
+
+    def _no_stream(self, response: httpx2.Response) -> SendError:
+        payload = self._json(self._read(response), response.status_code)
+        if _is_refusal(payload):
+            return self._refusal(payload, response)
+        return UnreadableReplyError(
+            "Expected a stream of events but received one JSON object",
+            status=response.status_code,
+        )
 
     @contextmanager
     def _open(
         self, request: Mapping[str, Any], *, is_stream: bool
-    ) -> Iterator[tuple[httpx2.Response, float]]:
+    ) -> Iterator[httpx2.Response]:
         """Send, and give the response of a success; the one door for httpx2."""
         body = _body(request, self._wire, is_stream=is_stream)
         headers = {"Authorization": self._key.header()}
@@ -283,12 +298,10 @@ class Sender:
                 content=json.dumps(body, ensure_ascii=False).encode(),
                 headers={**headers, "Content-Type": "application/json"},
             ) as response:
+                response.stream = _TimedBody(response, deadline, self._timeout)
                 if response.status_code != 200:
-                    payload = self._json(
-                        self._read(response, deadline), response.status_code
-                    )
-                    raise self._refusal(payload, response)
-                yield response, deadline
+                    raise self._not_200(response)
+                yield response
         except httpx2.TimeoutException as exc:
             _forget_key(exc)
             raise DeadlineError(
@@ -303,12 +316,10 @@ class Sender:
                 f"connection failed: {self._key.blot_out(str(exc))}"
             ) from exc
 
-    def _read(self, response: httpx2.Response, deadline: float) -> bytes:
-        # httpx2's timeout is for one read; a trickle would never run into it.
+    def _read(self, response: httpx2.Response) -> bytes:
         body = bytearray()
         for piece in response.iter_bytes():
             body += piece
-            _check_deadline(deadline, self._timeout)
             if len(body) > _MAX_REPLY_BYTES:
                 raise UnreadableReplyError(
                     f"Expected a reply of at most {_MAX_REPLY_BYTES:,} bytes but more "
@@ -318,22 +329,33 @@ class Sender:
         return bytes(body)
 
     def _json(self, body: bytes, status: int) -> dict[str, Any]:
-        try:
-            payload = json.loads(body)
-        except ValueError as exc:
-            payload = exc
-        if not isinstance(payload, dict):
-            start = self._key.blot_out(body[:200].decode("utf-8", "replace"))
+        payload = _object(body)
+        if payload is None:
             raise UnreadableReplyError(
-                f"Expected a JSON object but received status {status} with {start!r}",
+                f"Expected a JSON object but received status {status} with "
+                f"{self._start(body)!r}",
                 status=status,
             )
         return payload
 
-    def _refusal(self, payload: Mapping[str, Any], response: httpx2.Response) -> ApiError:
+    def _start(self, body: bytes) -> str:
+        # Blotted out before it is cut, or half a key could be left at the cut.
+        return self._key.blot_out(body.decode("utf-8", "replace"))[:200]
+
+    def _not_200(self, response: httpx2.Response) -> ApiError:
+        body = self._read(response)
+        payload = _object(body)
+        if payload is None and response.status_code < 400:
+            payload = self._json(body, response.status_code)
+        # A gateway in between refuses with a page of its own; the status still counts.
+        return self._refusal(payload or {"message": self._start(body)}, response)
+
+    def _refusal(
+        self, payload: Mapping[str, Any], response: httpx2.Response
+    ) -> ApiError:
         error = payload.get("error")
         fields = error if isinstance(error, dict) else payload
-        code = str(fields.get("code") or fields.get("type") or "")
+        code = self._key.blot_out(str(fields.get("code") or fields.get("type") or ""))
         text = self._key.blot_out(str(fields.get("message") or "no message"))
         request_id = payload.get("request_id") or payload.get("id")
         if not isinstance(request_id, str):
@@ -375,9 +397,14 @@ class ReplyStream:
 
     def __init__(self, events: Iterator[_Event]) -> None:
         self._events = events
+        self._pieces = self._read()
         self._reply: Reply | None = None
 
     def __iter__(self) -> Iterator[str]:
+        # One reading: a second loop goes on where the first one stopped.
+        return self._pieces
+
+    def _read(self) -> Iterator[str]:
         text = ""
         usage = None
         finish_reason = ""
@@ -464,13 +491,70 @@ def _body(request: Mapping[str, Any], wire: Wire, *, is_stream: bool) -> dict[st
     return http_body(wanted, wire=wire)
 
 
-def _check_deadline(deadline: float, seconds: float) -> None:
-    if time.monotonic() > deadline:
-        raise DeadlineError(
-            f"Expected the whole answer within {seconds:g} s but it was still "
-            f"arriving; it may have been billed",
-            seconds=seconds,
-        )
+class _TimedBody(httpx2.SyncByteStream):
+    """The body of a response, until the deadline."""
+
+    # httpx2's timeout is for one read: a trickle would never run into it, and a body
+    # that stops late could take twice the time.
+
+    def __init__(
+        self, response: httpx2.Response, deadline: float, seconds: float
+    ) -> None:
+        self._stream = cast("httpx2.SyncByteStream", response.stream)
+        self._socket = response.extensions["network_stream"].get_extra_info("socket")
+        self._deadline = deadline
+        self._seconds = seconds
+
+    def __iter__(self) -> Iterator[bytes]:
+        watch = threading.Timer(max(self._deadline - time.monotonic(), 0), self._cut)
+        watch.daemon = True
+        watch.start()
+        try:
+            for piece in self._stream:
+                self._check()
+                yield piece
+        except httpx2.TransportError:
+            self._check()
+            raise
+        finally:
+            watch.cancel()
+        # Where no length was announced, a connection that was cut looks complete.
+        self._check()
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def _cut(self) -> None:
+        # Wakes a read that waits. The plain method: an SSL socket's own would pull its
+        # state away from under that read.
+        with suppress(OSError):
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
+    def _check(self) -> None:
+        if time.monotonic() >= self._deadline:
+            raise DeadlineError(
+                f"Expected the whole answer within {self._seconds:g} s but it was "
+                f"still arriving; it may have been billed",
+                seconds=self._seconds,
+            )
+
+
+def _is_event_stream(response: httpx2.Response) -> bool:
+    media_type = response.headers.get("Content-Type", "").partition(";")[0]
+    return bool(media_type.strip().lower() == "text/event-stream")
+
+
+def _is_refusal(payload: Mapping[str, Any]) -> bool:
+    # Both keys are also sent empty, beside an answer.
+    return bool(payload.get("error") or payload.get("code"))
+
+
+def _object(body: bytes) -> dict[str, Any] | None:
+    try:
+        payload = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return payload if isinstance(payload, dict) else None
 
 
 def _forget_key(exc: httpx2.HTTPError) -> None:
@@ -489,6 +573,10 @@ def _error_class(status: int, code: str) -> type[ApiError]:
         "datainspectionfailed": ContentRefusedError,
         "modelnotfound": ModelNotFoundError,
         "insufficientquota": QuotaExhaustedError,
+        # Inside a stream the status is 200 and only the code tells.
+        "invalidparameter": InvalidRequestError,
+        "accessdenied": AccessDeniedError,
+        "internalerror": ServerFailureError,
     }
     by_status: dict[int, type[ApiError]] = {
         400: InvalidRequestError,
@@ -514,7 +602,9 @@ def _reply(payload: Mapping[str, Any], wire: Wire) -> Reply:
         raise UnreadableReplyError(
             "Expected a reply with choices but there is none", status=200
         )
-    return Reply(event.text, event.usage, event.finish_reason, event.request_id, payload)
+    return Reply(
+        event.text, event.usage, event.finish_reason, event.request_id, payload
+    )
 
 
 def _choices(payload: Mapping[str, Any], wire: Wire) -> list[Any]:

@@ -132,11 +132,15 @@ def read_bytes(source: Source, *, limits: Limits = DEFAULT_LIMITS) -> bytes:
     if source.data is not None:
         return source.data
     with _open(source) as descriptor:
-        limits.check_file_size(os.fstat(descriptor).st_size, source.name)
+        size = os.fstat(descriptor).st_size
+        limits.check_file_size(size, source.name)
         with os.fdopen(os.dup(descriptor), "rb") as file:
-            # One byte more than allowed shows that the file grew meanwhile.
-            data = file.read(limits.max_file_bytes + 1)
-    limits.check_file_size(len(data), source.name)
+            data = file.read(size + 1)
+    if len(data) != size:
+        raise SourceError(
+            f"Expected {source.name} to stay as it is but it changed while it was "
+            f"read; try again when it is complete"
+        )
     return data
 
 
@@ -187,10 +191,23 @@ def _from_text(text: str, name: str | None) -> Source:
             f"fetched here: hand it to chat_request, and the server reads it"
         )
     if text[:7].lower() == "file://":
-        return _from_path(Path(unquote(urlsplit(text).path)), name)
+        return _from_path(_file_url_path(text), name)
     if not text:
         raise SourceError("Expected a path but received an empty string")
     return _from_path(Path(text), name)
+
+
+def _file_url_path(url: str) -> Path:
+    try:
+        parts = urlsplit(url)
+    except ValueError as exc:
+        raise SourceError(f"Expected a file:// URL but received {url}: {exc}") from exc
+    if parts.netloc not in {"", "localhost"}:
+        raise SourceError(
+            f"Expected a file of this machine but received {url}, which names the "
+            f"host {parts.netloc}; write file:///path"
+        )
+    return Path(unquote(parts.path))
 
 
 def _from_path(path: Path, name: str | None) -> Source:
@@ -203,19 +220,32 @@ def _from_file(file: Any, name: str | None, limits: Limits) -> Source:
         raise TypeError("Expected a file opened in binary mode ('rb')")
     try:
         position = file.tell() if file.seekable() else None
-        data = file.read(limits.max_file_bytes + 1)
+        data = _read_all(file, limits.max_file_bytes + 1)
         if position is not None:
             file.seek(position)
     except (OSError, AttributeError, ValueError) as exc:
         raise SourceError(f"Reading the file object failed: {exc}") from exc
-    if not isinstance(data, bytes):
-        raise TypeError("Expected a file opened in binary mode ('rb')")
     suffix = ""
     if isinstance(own_name, str):
         suffix = PurePath(own_name).suffix.lower()
         name = name or own_name
     limits.check_file_size(len(data), name or "file")
     return Source(name=name or "file", suffix=suffix, data=data)
+
+
+def _read_all(file: Any, limit: int) -> bytes:
+    # A raw file gives what is there at the moment; only b"" is the end.
+    pieces = []
+    size = 0
+    while size < limit:
+        piece = file.read(limit - size)
+        if isinstance(piece, str):
+            raise TypeError("Expected a file opened in binary mode ('rb')")
+        if not piece:
+            break
+        pieces.append(bytes(piece))
+        size += len(piece)
+    return b"".join(pieces)
 
 
 def _is_pixels(source: Any) -> bool:

@@ -56,6 +56,8 @@ XMP = b'<x:xmpmeta><rdf:Description tiff:Orientation="8"/></x:xmpmeta>'
 
 
 class TestReader:
+    """Pieces of a file, and the account of them."""
+
     def test_bytes_source_reads_nothing_from_a_file(self):
         """A buffer costs no reads, so bytes_read stays 0."""
         reader = HeaderReader.from_bytes(bytes(10_000))
@@ -133,6 +135,12 @@ class TestReader:
         finally:
             os.close(fd)
 
+    def test_end_of_the_budget_is_used_up(self):
+        """What is needed is read, though reading ahead would take too much."""
+        reader = HeaderReader.from_bytes(bytes(20_000), budget=4_196)
+        assert reader.read(9_000, 100) == bytes(100)
+        assert reader.bytes_left == 0
+
     def test_header_beyond_the_budget_is_damaged(self):
         """A header spread over more than may be read is refused and says so."""
         # 400 segments that must be looked into, each in another kilobyte.
@@ -163,6 +171,8 @@ def jpeg(*segments: bytes) -> bytes:
 
 
 class TestJpeg:
+    """JPEG, MPO and Ultra HDR."""
+
     @pytest.mark.parametrize(
         ("mode", "channels", "colour"),
         [("L", 1, "grey"), ("RGB", 3, "rgb"), ("CMYK", 4, "cmyk")],
@@ -267,6 +277,7 @@ class TestJpeg:
         [
             b"",
             b"XX*\0\x08\0\0\0",
+            b"II*\0\xff\xff\0\0",
             b"II*\0\x08\0\0\0\1\0" + struct.pack("<HHII", 0xB001, 4, 1, 2) + bytes(4),
             b"II*\0\x08\0\0\0\2\0"
             + struct.pack("<HHII", 0xB001, 4, 1, 2)
@@ -278,7 +289,14 @@ class TestJpeg:
             + bytes(4)
             + b"\0\0\0\1" * 8,
         ],
-        ids=["empty", "no order", "no entries", "entries outside", "not JPEG"],
+        ids=[
+            "empty",
+            "no order",
+            "outside",
+            "no entries",
+            "entries outside",
+            "not JPEG",
+        ],
     )
     def test_unsound_mpf_block_means_one_picture(self, block):
         """As in Pillow, a broken index makes an MPO an ordinary JPEG."""
@@ -335,6 +353,8 @@ def png(*chunks: bytes, header: bytes = b"") -> bytes:
 
 
 class TestPng:
+    """PNG and APNG."""
+
     @pytest.mark.parametrize(
         ("mode", "channels", "bits", "has_alpha", "colour"),
         [
@@ -365,7 +385,7 @@ class TestPng:
 
     @pytest.mark.parametrize(("mode", "channels"), [("P", 4), ("L", 2), ("RGB", 4)])
     def test_transparent_colour_is_alpha(self, mode, channels):
-        """tRNS adds a channel."""
+        """The tRNS chunk adds a channel."""
         colour = (0, 0, 0) if mode == "RGB" else 0
         info = probe(saved(mode, "PNG", transparency=colour))
         assert (info.has_alpha, info.channels) == (True, channels)
@@ -419,13 +439,19 @@ class TestPng:
         data = png(png_chunk(b"IDAT", bytes(100)), tail)
         assert (probe(data).height, probe(data).width) == (24, 40)
 
+    def test_walk_behind_the_pixels_is_bounded(self):
+        """After 10,000 chunks nobody looks for metadata any more."""
+        chunks = png_chunk(b"prIV") * 10_001
+        data = png(png_chunk(b"IDAT"), chunks, png_chunk(b"eXIf", tiff_block(6)), END)
+        assert probe(data).orientation == 1
+
     def test_frames_of_an_animation(self):
-        """acTL counts; a default picture that is no frame is counted besides."""
+        """A default picture that is no frame is counted besides what acTL says."""
         actl = png_chunk(b"acTL", struct.pack(">II", 5, 0))
         fctl = png_chunk(b"fcTL", bytes(26))
         idat = png_chunk(b"IDAT", bytes(10))
         assert probe(png(actl, fctl, idat, END)).n_frames == 5
-        assert probe(png(actl, idat, fctl, png_chunk(b"fdAT"), END)).n_frames == 6
+        assert probe(png(actl, idat, fctl, END)).n_frames == 6
         assert probe(png(actl, actl, idat, END)).n_frames == 1
         nothing = png_chunk(b"acTL", bytes(8))
         assert probe(png(nothing, idat, END)).n_frames == 1
@@ -526,6 +552,8 @@ VP8 = riff_chunk(b"VP8 ", b"\x10\0\0\x9d\x01\x2a" + struct.pack("<HH", 40, 24))
 
 
 class TestWebp:
+    """WebP in its three forms."""
+
     @pytest.mark.parametrize("lossless", [True, False])
     @pytest.mark.parametrize(("mode", "channels"), [("RGB", 3), ("RGBA", 4)])
     def test_modes(self, mode, channels, lossless):
@@ -552,8 +580,10 @@ class TestWebp:
         assert (info.orientation, info.has_icc, info.n_frames) == (6, True, 1)
 
     def test_xmp_orientation(self):
-        """XMP stands in where there is no EXIF."""
+        """XMP stands in where there is no EXIF; the first packet is the one."""
         assert probe(saved("RGB", "WEBP", xmp=XMP)).orientation == 8
+        packets = riff_chunk(b"XMP ", XMP) + riff_chunk(b"XMP ", b"")
+        assert probe(webp(vp8x(0x04), VP8, packets)).orientation == 8
 
     def test_frames_of_an_animation(self):
         """Frames are counted, whatever stands between them."""
@@ -567,6 +597,19 @@ class TestWebp:
         """The canvas is what decoders give."""
         info = probe(webp(vp8x(0, 16_777_216, 50), VP8))
         assert (info.height, info.width) == (16_777_216, 50)
+
+    def test_second_picture_does_not_count(self):
+        """A still picture is the first, and the first EXIF chunk is the one."""
+        exif = riff_chunk(b"EXIF", tiff_block(6))
+        again = riff_chunk(b"VP8L", b"bad") + riff_chunk(b"EXIF", tiff_block(3))
+        info = probe(webp(vp8x(0x08), VP8, exif, again))
+        assert (info.orientation, info.is_lossless) == (6, False)
+
+    def test_walk_is_bounded(self):
+        """After 10,000 chunks nobody looks for metadata any more."""
+        chunks = riff_chunk(b"xxxx", b"") * 10_001
+        data = webp(vp8x(0x08), VP8, chunks, riff_chunk(b"EXIF", tiff_block(6)))
+        assert probe(data).orientation == 1
 
     def test_chunks_behind_the_end_do_not_count(self):
         """The length in the file header bounds the walk."""
@@ -626,6 +669,8 @@ SIZE = [(256, 4, [40]), (257, 4, [24])]
 
 
 class TestTiff:
+    """TIFF and BigTIFF."""
+
     @pytest.mark.parametrize(
         ("mode", "channels", "bits", "has_alpha", "colour"),
         [
@@ -731,6 +776,10 @@ class TestTiff:
         info = probe(tiff([*SIZE, (259, 3, [6])]))
         assert (info.channels, info.colour, info.is_lossless) == (3, "rgb", False)
 
+    def test_first_of_two_fields_counts(self):
+        """A tag that is there twice is not believed the second time."""
+        assert probe(tiff([*SIZE, (256, 4, [99])])).width == 40
+
     def test_number_of_bands_is_handed_on(self):
         """Whoever limits bands learns of 8,224 of them."""
         assert probe(tiff([*SIZE, (277, 3, [8_224])])).channels == 8_224
@@ -770,6 +819,8 @@ class TestTiff:
 
 
 class TestExifOrientation:
+    """The orientation in EXIF blocks."""
+
     @pytest.mark.parametrize("order", "<>")
     @pytest.mark.parametrize("prefix", [b"", b"Exif\0\0", b"Exif\0\0Exif\0\0"])
     def test_prefixes_and_orders(self, order, prefix):
@@ -835,6 +886,8 @@ def bmp(header: bytes) -> bytes:
 
 
 class TestBmp:
+    """BMP and DIB."""
+
     @pytest.mark.parametrize(
         ("mode", "colour"),
         [("1", "palette"), ("L", "palette"), ("P", "palette"), ("RGB", "rgb")],
@@ -926,6 +979,8 @@ def gif(*blocks: bytes, height=24, width=40) -> bytes:
 
 
 class TestGif:
+    """GIF."""
+
     def test_picture_of_pillow(self):
         """One still picture."""
         data = saved("P", "GIF")
@@ -958,6 +1013,7 @@ class TestGif:
 
     def test_count_of_frames_is_bounded(self):
         """A count without end stops, and the picture is still good."""
+        assert probe(gif(FRAME, FRAME, b"\7" * 60_000, FRAME)).n_frames == 2
         info = probe(gif(FRAME, *[b",", bytes(9), b"\2\0"] * 100_000))
         assert 1_000 < info.n_frames < 100_000
 
@@ -1037,6 +1093,8 @@ def refers(kind: bytes, number: int, *targets: int) -> bytes:
 
 
 class TestHeif:
+    """HEIF as phones write it."""
+
     def test_coded_depth(self):
         """Without a pixel information box the decoder configuration tells."""
         data = heif([ISPE, HVCC])
@@ -1116,6 +1174,20 @@ class TestHeif:
         info = probe(data)
         assert (info.bit_depth, info.n_frames, info.has_alpha) == (10, 1, True)
 
+    def test_depth_without_any_word_about_it(self):
+        """Eight bits are taken for granted where nothing says otherwise."""
+        references = (refers(b"cdsc", 1, 2), refers(b"dimg", 1, 2))
+        data = heif([ISPE], items={1: [1], 2: [1]}, references=references)
+        assert probe(data).bit_depth == 8
+
+    def test_unknown_properties_are_passed_over(self):
+        """Boxes of another kind, among the properties and beside them."""
+        data = heif([ISPE, box(b"udes"), HVCC, box(b"colr", b"nclx", bytes(7))])
+        whole = data.replace(b"ipco", b"xxxx", 1)
+        assert not probe(data).has_icc
+        with pytest.raises(DamagedImageError, match="above 0"):
+            probe(whole)
+
     def test_collection_counts_pictures_only(self):
         """Thumbnails and metadata are no pictures."""
         data = heif(
@@ -1141,6 +1213,8 @@ class TestHeif:
         [
             (box(b"ftyp", b"heic", bytes(4)), "a meta box"),
             (box(b"ftyp", b"heic", bytes(4)) + full_box(b"meta"), "pitm"),
+            (box(b"ftyp", b"heic", bytes(4)) + box(b"free") * 5_000, "a meta box"),
+            (box(b"ftyp", b"heic", bytes(4)) + b"\0\0\0\4free", "a meta box"),
             (heif([HVCC]), "above 0"),
             (heif([full_box(b"ispe", bytes(8))]), "above 0"),
             (heif([ISPE, full_box(b"pixi", b"\1\x40")]), "1 to 16 bits"),
@@ -1153,14 +1227,16 @@ class TestHeif:
             probe(data)
 
     def test_tables_are_bounded(self):
-        """A table of a hundred kilobytes is not read."""
-        with pytest.raises(DamagedImageError, match="98,304 bytes"):
+        """A table of more than 48 KiB is not read."""
+        with pytest.raises(DamagedImageError, match="49,152 bytes"):
             probe(
                 heif([ISPE], items={n: [1] for n in range(1, 30_000)}, infos=[infe(1)])
             )
 
 
 class TestAvif:
+    """AVIF pictures and sequences."""
+
     @pytest.mark.parametrize("orientation", range(1, 9))
     def test_turns_and_mirrors_are_an_orientation(self, orientation):
         """AVIF decoders leave turning to us, so sides are stored ones."""
@@ -1209,6 +1285,34 @@ class TestAvif:
         assert (info.n_frames, info.height, info.width) == (2, 24, 40)
         assert info.has_alpha
 
+    def test_first_picture_track_counts(self):
+        """A sequence without further words has 8 bits and as many as its table says."""
+        tracks = b"".join(
+            box(
+                b"trak",
+                full_box(b"tkhd", bytes(72), struct.pack(">HHHH", side, 0, 24, 0)),
+                box(
+                    b"mdia",
+                    full_box(b"hdlr", bytes(4), handler, bytes(12)),
+                    box(
+                        b"minf",
+                        box(b"stbl", full_box(b"stsz", struct.pack(">II", 0, count))),
+                    ),
+                ),
+            )
+            for side, handler, count in [
+                (40, b"pict", 7),
+                (9, b"pict", 9),
+                (9, b"soun", 1),
+            ]
+        )
+        ftyp = box(b"ftyp", b"avis", bytes(4))
+        # The size 0 stands for the rest of the file.
+        moov = struct.pack(">I4s", 0, b"moov") + tracks
+        info = probe(ftyp + struct.pack(">I4sQ", 1, b"free", 20) + bytes(4) + moov)
+        assert (info.n_frames, info.width, info.bit_depth) == (7, 40, 8)
+        assert not info.has_alpha
+
     def test_sequence_without_tracks_is_damaged(self):
         """A sequence needs a picture track with a size."""
         start = box(b"ftyp", b"avis", bytes(4))
@@ -1250,6 +1354,8 @@ def colr(number: int) -> bytes:
 
 
 class TestJpeg2000:
+    """JPEG 2000 in boxes and bare."""
+
     @pytest.mark.parametrize("no_jp2", [True, False])
     @pytest.mark.parametrize(
         ("mode", "channels", "has_alpha", "colour"),
@@ -1306,8 +1412,16 @@ class TestJpeg2000:
             colour,
         )
 
+    def test_coding_style_is_looked_for_among_segments(self):
+        """Other segments are passed over, though not without end."""
+        style = b"\xff\x52\0\x0c" + bytes(9) + b"\1"
+        comment = b"\xff\x64\0\4ab"
+        assert probe(siz() + comment + style).is_lossless
+        assert not probe(siz() + comment * 1_001 + style).is_lossless
+
     def test_profile(self):
-        """A profile is noticed."""
+        """A profile is noticed, beside boxes of another kind."""
+        assert not probe(jp2(jp2_ihdr(), box(b"res "), box(b"colr", b"\4"))).has_icc
         assert probe(jp2(jp2_ihdr(), box(b"colr", b"\2\0\0profile"))).has_icc
 
     def test_codestream_refines_the_depth(self):
@@ -1336,6 +1450,8 @@ class TestJpeg2000:
 
 
 class TestSgi:
+    """SGI."""
+
     @pytest.mark.parametrize(
         ("mode", "channels", "has_alpha", "colour"),
         [("L", 1, False, "grey"), ("RGB", 3, False, "rgb"), ("RGBA", 4, True, "rgb")],
@@ -1392,6 +1508,8 @@ def ico(*pictures: tuple[int, int, int, int, bytes]) -> bytes:
 
 
 class TestIcons:
+    """ICO and ICNS."""
+
     @pytest.mark.parametrize("bitmap_format", ["png", "bmp"])
     def test_largest_picture_of_an_icon(self, bitmap_format):
         """The size is that of the largest, as a PNG or as a bitmap."""
@@ -1549,6 +1667,7 @@ KINDS = [
     (b'<?xml version="1.0"?><rss/>', "an XML file"),
     (b"<rss/>", "an XML file"),
     (b"<?xml never closed", "an XML file"),
+    (b"<?a?>" * 70, "an XML file"),
     (b"<!DOCTYPE x [ never closed > ", "a text file"),
     (b"<- an arrow", "a text file"),
     (b"<", "a text file"),

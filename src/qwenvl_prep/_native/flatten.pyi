@@ -1,3 +1,6 @@
-from typing_extensions import Buffer
+import numpy as np
+from numpy.typing import NDArray
 
-def flatten_rgba(source: Buffer, target: Buffer, background: int) -> None: ...
+def flatten_rgba(
+    source: NDArray[np.uint8], target: NDArray[np.uint8], background: int
+) -> None: ...

@@ -1,4 +1,5 @@
-from typing_extensions import Buffer
+import numpy as np
+from numpy.typing import NDArray
 
 MAX_SIDE: int
 
@@ -6,8 +7,8 @@ def is_height_first(
     height: int, width: int, out_height: int, out_width: int
 ) -> bool: ...
 def resample(
-    source: Buffer,
-    target: Buffer,
+    source: NDArray[np.uint8],
+    target: NDArray[np.uint8],
     height: int,
     width: int,
     channels: int,

@@ -6,7 +6,7 @@ buffer between the passes is taken and freed in the same call.
 :mod:`qwenvl_prep.resize` owns what sizes mean and allocates the output.
 """
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uintptr_t
+from libc.stdint cimport int64_t, uint8_t, uintptr_t
 from libc.stdlib cimport free, malloc
 
 cdef extern from "convolve.h" nogil:

@@ -75,10 +75,9 @@ def read_header(reader: HeaderReader) -> ImageInfo:
     Examples
     --------
     >>> from qwenvl_prep.headers import HeaderReader, read_header
-    >>> read_header(HeaderReader.from_bytes(b"GIF89a" + bytes(7)))
-    Traceback (most recent call last):
-    ...
-    qwenvl_prep.errors.DamagedImageError: Expected a picture in the GIF header but ...
+    >>> data = bytes.fromhex("01da 0001 0003 0028 0018 0003") + bytes(500)
+    >>> read_header(HeaderReader.from_bytes(data))
+    <ImageInfo SGI 24x40>
     """
     name, read = _recognise(reader)
     try:

@@ -26,7 +26,7 @@ _RAW, _RLE8, _RLE4, _BITFIELDS, _JPEG, _PNG = range(6)
 
 def looks_like_dib(head: bytes) -> bool:
     """Tell whether bytes without a signature are a bitmap header."""
-    if len(head) < 16:
+    if len(head) < 12:
         return False
     (size,) = struct.unpack_from("<I", head)
     if size == 12:

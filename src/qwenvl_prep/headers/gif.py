@@ -6,7 +6,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from qwenvl_prep.headers.info import ImageInfo
-from qwenvl_prep.headers.reader import BudgetExceeded
+from qwenvl_prep.headers.reader import BudgetExceeded, ShortRead
 from qwenvl_prep.headers.refuse import damaged
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ _picture = struct.Struct("<HHHHB")
 _EXTENSION, _PICTURE, _TRAILER = 0x21, 0x2C, 0x3B
 _GRAPHIC_CONTROL = 0xF9
 
-# A picture of 10 MB has 40,000 blocks; a GIF is counted so far and no further.
-_MAX_STEPS = 50_000
+# A block holds up to 255 bytes, so pictures within the first 5 MB are counted.
+_MAX_STEPS = 20_000
 # After so many bytes only the lengths of blocks are fetched, not the blocks.
 _CONTIGUOUS = 160 * 1024
 
@@ -41,8 +41,10 @@ class _Walk:
         self.steps -= 1
         if self.steps < 0:
             raise BudgetExceeded(_MAX_STEPS)
-        ahead = 8192 if self.at < _CONTIGUOUS else 0
-        found = self.reader.read_up_to(self.at, 1, ahead)
+        if self.at < _CONTIGUOUS:
+            found = self.reader.read_up_to(self.at, 1, 8192)
+        else:
+            found = self.reader.peek(self.at, 1)
         self.at += 1
         return found[0] if found else -1
 
@@ -68,11 +70,14 @@ class _Walk:
                 start = self.at
                 self.skip_blocks()
                 if label == _GRAPHIC_CONTROL:
-                    control = self.reader.read_up_to(start, 2, 0)
+                    control = self.reader.peek(start, 2)
                     if len(control) == 2 and control[0] and control[1] & 1:
                         transparent = True
             elif kind == _PICTURE:
-                found = _picture.unpack(self.reader.read(self.at, 9))
+                head = self.reader.peek(self.at, 9)
+                if len(head) < 9:
+                    raise ShortRead(self.at + 9)
+                found = _picture.unpack(head)
                 # Its own palette, if any, and the byte of LZW code length.
                 self.at += 10 + _palette_size(found[4])
                 return found, transparent

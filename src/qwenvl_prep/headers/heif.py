@@ -30,8 +30,8 @@ _ALPHA = (
     b"urn:mpeg:hevc:2015:auxid:1",
     b"urn:mpeg:avc:2015:auxid:1",
 )
-# A grid of thousands of tiles needs a few dozen kilobytes.
-_MAX_TABLE = 96 * 1024
+# Which property belongs to which item; a grid of 4,096 tiles needs 32 KiB.
+_MAX_TABLE = 48 * 1024
 _MAX_BRANDS = 64
 
 # (quarter turns to the left, mirror) -> EXIF orientation. HEIF turns first and
@@ -114,6 +114,7 @@ def _is_sequence(reader: HeaderReader) -> bool:
 
 def _read_meta(reader: HeaderReader, name: str, box: Box) -> _Meta:
     meta = _Meta()
+    table_size = 0
     # A version and flags stand in front of the boxes inside.
     for inner in walk_boxes(reader, box.start + 4, box.end):
         if inner.kind == b"pitm":
@@ -130,17 +131,15 @@ def _read_meta(reader: HeaderReader, name: str, box: Box) -> _Meta:
                 if part.kind == b"ipco":
                     meta.properties = list(walk_boxes(reader, part.start, part.end))
                 elif part.kind == b"ipma":
-                    _read_associations(meta, _table(reader, name, part))
+                    length = part.end - part.start
+                    table_size += length
+                    if table_size > _MAX_TABLE:
+                        expected = f"tables up to {_MAX_TABLE:,} bytes"
+                        raise damaged(name, expected, f"{table_size:,} bytes")
+                    _read_associations(meta, reader.read(part.start, length))
     if meta.primary < 0:
         raise damaged(name, "a primary picture (pitm)", "none")
     return meta
-
-
-def _table(reader: HeaderReader, name: str, box: Box) -> bytes:
-    length = box.end - box.start
-    if length > _MAX_TABLE:
-        raise damaged(name, f"tables up to {_MAX_TABLE:,} bytes", f"{length:,} bytes")
-    return reader.read(box.start, length)
 
 
 def _read_items(reader: HeaderReader, meta: _Meta, box: Box) -> None:
@@ -189,7 +188,7 @@ def _read_associations(meta: _Meta, table: bytes) -> None:
         else:
             indices = [i & 0x7F for i in table[at : at + length]]
         at += length * (2 if wide else 1)
-        meta.of_item.setdefault(number, []).extend(indices)
+        meta.of_item.setdefault(number, indices)
 
 
 def _properties(meta: _Meta, item: int) -> list[Box]:
@@ -283,13 +282,16 @@ def _has_alpha(reader: HeaderReader, meta: _Meta) -> bool:
     for kind, number, targets in meta.references:
         if kind == b"dimg" and number == meta.primary:
             wanted.update(targets)
-    for kind, number, targets in meta.references:
-        if kind != b"auxl" or wanted.isdisjoint(targets):
-            continue
-        for box in _properties(meta, number):
-            if box.kind == b"auxC" and auxiliary_type(reader, box) in _ALPHA:
-                return True
-    return False
+    auxiliary = {
+        number
+        for kind, number, targets in meta.references
+        if kind == b"auxl" and not wanted.isdisjoint(targets)
+    }
+    return any(
+        box.kind == b"auxC" and auxiliary_type(reader, box) in _ALPHA
+        for number in auxiliary
+        for box in _properties(meta, number)
+    )
 
 
 def _count_pictures(meta: _Meta) -> int:

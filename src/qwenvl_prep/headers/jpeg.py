@@ -38,8 +38,7 @@ def read_jpeg(reader: HeaderReader) -> ImageInfo:
     last_in_head = len(head) - 4
     unpack_from = _segment.unpack_from
     orientation = 0
-    xmp: tuple[int, int] | None = None
-    app1: list[tuple[int, int]] = []
+    packets: list[tuple[int, int]] = []
     mpf = b""
     frame = b""
     frame_marker = 0
@@ -66,14 +65,13 @@ def read_jpeg(reader: HeaderReader) -> ImageInfo:
         if length < 2:
             raise damaged("JPEG", "a segment of 2 bytes or more", f"{length} bytes")
         if marker == 0xE1:
-            app1.append((at + 4, length - 2))
             start = reader.read_up_to(at + 4, 29)
             if start[:6] == _EXIF:
                 # Pillow joins several EXIF blocks; the first holds the IFD.
                 if not orientation:
                     orientation = exif_orientation_at(reader, at + 10, length - 8) or 0
             elif start == _XMP and length > 31:
-                xmp = at + 33, length - 31
+                packets.append((at + 33, length - 31))
         elif marker == 0xE2:
             start = reader.read_up_to(at + 4, 12)
             if start == b"ICC_PROFILE\0":
@@ -100,7 +98,8 @@ def read_jpeg(reader: HeaderReader) -> ImageInfo:
     if not width:
         raise damaged("JPEG", "a width above 0", "0")
     if not orientation:
-        orientation = xmp_orientation(reader.read(*xmp)) if xmp else 1
+        # Pillow keeps the last packet.
+        orientation = xmp_orientation(reader.read(*packets[-1])) if packets else 1
     return ImageInfo(
         "JPEG",
         "image/jpeg",
@@ -111,7 +110,7 @@ def read_jpeg(reader: HeaderReader) -> ImageInfo:
         bits,
         False,
         _COLOURS.get(components, "other"),
-        _pictures(reader, mpf, app1) if mpf else 1,
+        _pictures(reader, mpf, packets) if mpf else 1,
         has_icc,
         frame_marker in _PROGRESSIVE,
         frame_marker in _LOSSLESS,
@@ -138,9 +137,9 @@ def _last_of_fill(reader: HeaderReader, at: int) -> int:
     return at + len(fill) - len(fill.lstrip(b"\xff")) - 1
 
 
-def _pictures(reader: HeaderReader, mpf: bytes, app1: list[tuple[int, int]]) -> int:
+def _pictures(reader: HeaderReader, mpf: bytes, xmp: list[tuple[int, int]]) -> int:
     """Count the pictures of an MPO, 1 for a gain map (Ultra HDR), as Pillow does."""
     pictures = mpf_pictures(mpf)
-    if pictures > 1 and any(_ULTRA_HDR in reader.read(*where) for where in app1):
+    if pictures > 1 and any(_ULTRA_HDR in reader.read(*where) for where in xmp):
         return 1
     return pictures

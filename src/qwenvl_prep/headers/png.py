@@ -175,9 +175,8 @@ def _before_pixels(reader: HeaderReader, chunks: _Chunks) -> int:
 def _behind_pixels(reader: HeaderReader, chunks: _Chunks, at: int) -> None:
     """Walk over the pixels to what follows them; stop quietly where they break off."""
     leapt = False
-    ahead = 64
     for _ in range(_MAX_CHUNKS):
-        beginning = reader.read_up_to(at, 8, ahead)
+        beginning = reader.peek(at, 8)
         if len(beginning) < 8:
             return
         length, kind = _chunk.unpack(beginning)
@@ -193,8 +192,6 @@ def _behind_pixels(reader: HeaderReader, chunks: _Chunks, at: int) -> None:
         elif kind not in _ANIMATION:
             chunks.take(reader, kind, at + 8, length)
         at += 12 + length
-        # Small chunks are read together, large ones are jumped over.
-        ahead = 64 if length > 512 else 2048
 
 
 def _last_equal_idat(reader: HeaderReader, at: int, length: int) -> int:
@@ -209,7 +206,7 @@ def _last_equal_idat(reader: HeaderReader, at: int, length: int) -> int:
     low, high = 0, (reader.size - 12 - at) // step
 
     def is_idat(index: int) -> bool:
-        found, kind = _chunk.unpack(reader.read(at + index * step, 8, 64))
+        found, kind = _chunk.unpack(reader.read(at + index * step, 8, 32))
         return bool(kind == b"IDAT" and found <= length)
 
     if high > 1 and is_idat(high):

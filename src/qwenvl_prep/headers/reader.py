@@ -199,6 +199,30 @@ class HeaderReader:
             return b""
         return self.read(offset, min(length, left), ahead)
 
+    def peek(self, offset: int, length: int) -> bytes:
+        """
+        Give a few bytes, or fewer where the bytes end, and read nothing around them.
+
+        For walks in long jumps, which would read ahead in vain.
+        """
+        end = offset + length
+        if end <= self._head_size:
+            return self.head[offset:end]
+        at = offset - self._window_at
+        window = self._window
+        if at >= 0 and at + length <= len(window):
+            return window[at : at + length]
+        if offset >= self.size:
+            return b""
+        if self._spent + length > self._budget:
+            raise BudgetExceeded(self._budget)
+        try:
+            data = self._fetch(length, offset)
+        except OSError as exc:
+            raise _unreadable(exc) from exc
+        self._spent += len(data)
+        return data
+
     def part(self, offset: int, length: int) -> HeaderReader:
         """
         View a part as a file of its own, for a picture inside a picture.

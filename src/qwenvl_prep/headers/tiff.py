@@ -316,13 +316,13 @@ def _count_pages(reader: HeaderReader, form: _Form, first: int, following: int) 
     seen = {first}
     count_size, offset_size = form.number.size, form.offset.size
     while following and following not in seen and len(seen) < _MAX_PAGES:
-        beginning = reader.read_up_to(following, count_size, 0)
+        beginning = reader.peek(following, count_size)
         if len(beginning) < count_size:
             break
         seen.add(following)
         at = following + count_size
         at += form.entry.size * form.number.unpack(beginning)[0]
-        pointer = reader.read_up_to(at, offset_size, 0)
+        pointer = reader.peek(at, offset_size)
         if len(pointer) < offset_size:
             break
         (following,) = form.offset.unpack(pointer)

@@ -82,12 +82,14 @@ def _read_extended(reader: HeaderReader) -> ImageInfo:
     exif: int | None = None
     xmp: tuple[int, int] | None = None
     end = min(reader.size, 8 + struct.unpack("<I", reader.read(4, 4))[0])
-    at = 20 + (length_of_first(reader) + 1 & ~1)
+    at = 20 + (_length_of_first(reader) + 1 & ~1)
     for _ in range(_MAX_CHUNKS):
         if at + 8 > end:
             break
-        # An animation is a chain of long chunks, which read-ahead would miss.
-        kind, length = _chunk.unpack(reader.read(at, 8, 24 if frames else 1024))
+        # The frames of an animation are far apart.
+        kind, length = _chunk.unpack(
+            reader.peek(at, 8) if frames else reader.read(at, 8)
+        )
         if kind == b"ANMF":
             frames += 1
             if not first_picture:
@@ -130,6 +132,6 @@ def _read_extended(reader: HeaderReader) -> ImageInfo:
     )
 
 
-def length_of_first(reader: HeaderReader) -> int:
+def _length_of_first(reader: HeaderReader) -> int:
     length: int = _chunk.unpack(reader.read(12, 8))[1]
     return length

@@ -1,0 +1,285 @@
+"""The steps that several commands of the command line share."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import click
+
+from qwenvl_prep import cli_tables as show
+from qwenvl_prep.budget import fit_items
+from qwenvl_prep.cli_inputs import Inputs, expand
+from qwenvl_prep.errors import (
+    ImageError,
+    QwenVLPrepError,
+    RequestError,
+    SourceError,
+)
+from qwenvl_prep.geometry import billed_tokens
+from qwenvl_prep.plan import PlanOptions, cap_pixels
+from qwenvl_prep.prepare import PreparedImage, prepare_many
+from qwenvl_prep.probe import probe
+from qwenvl_prep.profiles import ModelProfile, get_model
+from qwenvl_prep.request import Wire, chat_request, from_http_body
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from qwenvl_prep.sender import Reply
+
+# Exit status where some input was refused.
+REFUSED = 1
+
+# Refused inputs, by name.
+Refused: TypeAlias = list[tuple[str, QwenVLPrepError]]
+
+
+def profile_of(
+    model: str, *, high_resolution: bool = False, max_tokens: int | None = None
+) -> ModelProfile:
+    """Give the profile, or refuse the whole call before any image is read."""
+    profile = get_model(model)
+    options = PlanOptions(high_resolution=high_resolution, max_tokens=max_tokens)
+    try:
+        cap_pixels(profile, options)
+    except QwenVLPrepError:
+        raise
+    except ValueError as exc:
+        raise click.UsageError(str(exc)) from exc
+    return profile
+
+
+def talk(text: str) -> None:
+    """Say something to the person; stdout is kept for data."""
+    show.console(stderr=True).print(text, markup=False, soft_wrap=True)
+
+
+def refuse(refused: Refused, name: str, exc: QwenVLPrepError, *, as_json: bool) -> None:
+    """Remember a refusal; with --json it also takes its place in the output."""
+    refused.append((name, exc))
+    if as_json:
+        show.print_json(show.error_record(name, exc))
+
+
+def finish(refused: Refused, *, as_json: bool) -> None:
+    """List what was refused, and leave with the status that says so."""
+    if not refused:
+        return
+    if not as_json:
+        show.refusals(refused)
+    sys.exit(REFUSED)
+
+
+def _expanded(
+    inputs: Sequence[str], *, quiet: bool, allow_urls: bool = False
+) -> Inputs:
+    expanded = expand(inputs, allow_urls=allow_urls)
+    if expanded.skipped and not quiet:
+        names = ", ".join(Path(name).name for name in expanded.skipped[:3])
+        more = ", …" if len(expanded.skipped) > 3 else ""
+        talk(f"Left out, being no pictures: {names}{more}")
+    if not expanded.sources:
+        raise click.UsageError("There is no picture among the inputs.")
+    return expanded
+
+
+def readable(
+    inputs: Sequence[str], *, quiet: bool, as_json: bool, refused: Refused
+) -> Iterator[tuple[str, Any]]:
+    """Give the inputs that can be read; the others are refused."""
+    expanded = _expanded(inputs, quiet=quiet)
+    for name, source in _progress(expanded.sources, len(expanded.sources), quiet=quiet):
+        if isinstance(source, QwenVLPrepError):
+            refuse(refused, name, source, as_json=as_json)
+        else:
+            yield name, source
+
+
+def _progress(items: Any, total: int, *, quiet: bool) -> Any:
+    """Show a bar on a terminal where the work is long enough to wonder."""
+    if quiet or total < 2 or not sys.stderr.isatty():
+        return items
+    from rich.progress import track
+
+    return track(
+        items,
+        total=total,
+        description="",
+        console=show.console(stderr=True),
+        transient=True,
+    )
+
+
+def prepared(
+    inputs: Sequence[str],
+    profile: ModelProfile,
+    options: dict[str, Any],
+    *,
+    quiet: bool,
+    allow_urls: bool = False,
+) -> Iterator[tuple[str, PreparedImage | QwenVLPrepError | str]]:
+    """Prepare what the inputs stand for; addresses are handed on as they are."""
+    expanded = _expanded(inputs, quiet=quiet, allow_urls=allow_urls)
+    todo = [
+        source
+        for _, source in expanded.sources
+        if not isinstance(source, (QwenVLPrepError, str))
+    ]
+    results = prepare_many(todo, model=profile, **options)
+    for name, source in _progress(expanded.sources, len(expanded.sources), quiet=quiet):
+        is_ready = isinstance(source, (QwenVLPrepError, str))
+        yield name, source if is_ready else next(results)
+
+
+def build_request(
+    inputs: Sequence[str],
+    profile: ModelProfile,
+    high_resolution: bool,
+    options: dict[str, Any],
+    *,
+    quiet: bool,
+) -> dict[str, Any]:
+    """Prepare, show and budget the images, and build the request."""
+    preparing = ("max_tokens", "max_bytes", "encoding", "quality", "workers")
+    wanted = {key: options[key] for key in preparing}
+    wanted["high_resolution"] = high_resolution
+    refused: Refused = []
+    pictures: list[PreparedImage | str] = []
+    for name, image in prepared(inputs, profile, wanted, quiet=quiet, allow_urls=True):
+        if isinstance(image, QwenVLPrepError):
+            refused.append((name, image))
+        else:
+            pictures.append(image)
+    images = [picture for picture in pictures if isinstance(picture, PreparedImage)]
+    if images and not quiet:
+        show.console(stderr=True).print(show.prepared_table(images))
+    if refused:
+        show.refusals(refused)
+        sys.exit(REFUSED)
+    if not options["video"]:
+        text = (options["system"] or "") + options["text"]
+        items = [(image.name, image.tokens) for image in images]
+        request_plan = fit_items(items, model=profile, text=text)
+        if not quiet:
+            talk(show.budget_line(request_plan))
+    return chat_request(
+        () if options["video"] else pictures,
+        video=pictures if options["video"] else (),
+        text=options["text"],
+        model=profile,
+        wire=options["wire"],
+        system=options["system"],
+        stream=options["stream"],
+        high_resolution=high_resolution,
+    )
+
+
+def answer(sender: Any, request: dict[str, Any], *, as_json: bool) -> Reply:
+    """Send, and write the answer as it arrives."""
+    if not request.get("stream"):
+        reply = sender.send(request)
+        if not as_json:
+            click.echo(reply.text)
+        return reply  # type: ignore[no-any-return]
+    with sender.stream(request) as pieces:
+        for piece in pieces:
+            if not as_json:
+                click.echo(piece, nl=False)
+        if not as_json:
+            click.echo()
+        return pieces.reply  # type: ignore[no-any-return]
+
+
+def usage_line(reply: Reply, predicted: int) -> str:
+    """Hold what was billed against what was predicted."""
+    usage = reply.usage
+    if usage is None:
+        return f"Predicted {predicted:,} image tokens; the server told no usage."
+    billed = "not told" if usage.image_tokens is None else f"{usage.image_tokens:,}"
+    return (
+        f"Image tokens: predicted {predicted:,}, billed {billed}. All input: "
+        f"{usage.input_tokens:,}, output: {usage.output_tokens:,}."
+    )
+
+
+def stored_request(path: Path) -> tuple[dict[str, Any], Wire]:
+    """Read back what the request command wrote."""
+    try:
+        return from_http_body(json.loads(path.read_bytes()))
+    except (OSError, ValueError) as exc:
+        raise RequestError(f"{path} cannot be sent: {exc}") from exc
+
+
+def predicted_tokens(request: dict[str, Any], profile: ModelProfile) -> int:
+    """Count the images that a request carries, from the headers in its data URIs."""
+    extra = request.get("extra_body", {})
+    is_high = bool({**request, **extra}.get("vl_high_resolution_images"))
+    total = 0
+    for address in _addresses(request):
+        try:
+            info = probe(address)
+        except (ImageError, SourceError):
+            continue  # an address that only the server reads
+        total += billed_tokens(
+            info.height, info.width, profile, high_resolution=is_high
+        )
+    return total
+
+
+def _addresses(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for item in value.values():
+            yield from _addresses(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _addresses(item)
+    elif isinstance(value, str) and value.startswith("data:image/"):
+        yield value
+
+
+def shortened(value: Any) -> Any:
+    """Cut data URIs, which nobody reads on a terminal."""
+    if isinstance(value, dict):
+        return {key: shortened(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [shortened(item) for item in value]
+    if isinstance(value, str) and value.startswith("data:") and len(value) > 80:
+        return f"{value[:60]}… ({len(value):,} characters)"
+    return value
+
+
+def write_image(
+    image: PreparedImage, folder: Path, taken: set[Path], *, overwrite: bool
+) -> None:
+    """Write a prepared image under its own name, with the suffix of its content."""
+    suffix = {"image/jpeg": ".jpg", "image/png": ".png"}.get(
+        image.media_type, Path(image.name).suffix
+    )
+    stem = Path(image.name).stem or "image"
+    path = folder / f"{stem}{suffix}"
+    number = 2
+    while path in taken:  # two inputs of one name from two folders
+        path = folder / f"{stem}-{number}{suffix}"
+        number += 1
+    if path.exists() and not overwrite:
+        raise SourceError(f"{path} exists already; --overwrite replaces it")
+    taken.add(path)
+    write_file(path, image.data)
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write all or nothing: a reader never finds half a file under the name."""
+    half = path.parent / f".{path.name}.{os.getpid()}.part"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        half.write_bytes(data)
+        half.replace(path)
+    except OSError as exc:
+        with contextlib.suppress(OSError):
+            half.unlink(missing_ok=True)
+        raise SourceError(f"Writing {path} failed: {exc.strerror}") from exc
