@@ -9,7 +9,6 @@ fine; 1: an answer was wrong or an input was refused; 2: wrong usage.
 from __future__ import annotations
 
 import base64
-import datetime
 import functools
 import importlib
 import importlib.metadata
@@ -22,6 +21,7 @@ import sys
 import tempfile
 import warnings
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -31,6 +31,7 @@ import click
 import numpy as np
 import pyvips
 from PIL import Image, ImageOps
+from rich.markup import escape
 
 import qwenvl_prep as qp
 from qwenvl_prep import cli_tables as show
@@ -216,6 +217,7 @@ class _Comparison:
 class _Picture:
     """A file that was prepared once without refusal, by us and by Pillow."""
 
+    name: str
     path: Path
     plan: ImagePlan
 
@@ -338,17 +340,16 @@ def _prepare_one(picture: _Picture, encoding: Encoding) -> _Comparison:
             lambda: prepare_with_pillow(path, image.height, image.width, label),
         )
     ]
-    size = f"{info.upright_height}×{info.upright_width}"
+    size = f"{picture.name} {info.upright_height}×{info.upright_width}"
     if image.plan.is_kept:
         done = "kept"
         peers.append(_Way("read + base64", lambda: _as_it_is(path, image.media_type)))
     else:
-        done = f"→ {image.height}×{image.width}, {label}"
-        if encoding == "auto" and info.is_lossless:
-            done += " (the shorter of two)"
+        is_chosen = encoding == "auto" and info.is_lossless
+        done = f"→ {image.height}×{image.width} {'auto: ' * is_chosen}{label}"
     return _Comparison(
         group="prepare",
-        subject=f"{path.name} {size} {done}",
+        subject=f"{size} {done}",
         unit="images",
         ours=_Way("ours", lambda: qp.prepare(path, encoding=encoding).data_uri),
         peers=tuple(peers),
@@ -385,14 +386,16 @@ def _prepare_many(pictures: Sequence[_Picture]) -> Iterator[_Comparison]:
     paths = [picture.path for picture in pictures]
 
     def prepare(workers: int) -> list[str]:
-        results = qp.prepare_many(paths, workers=workers)
+        # As JPEG: writing one PNG beside it would take longer than all the rest.
+        results = qp.prepare_many(paths, encoding="jpeg", workers=workers)
         # None was refused when it was prepared alone.
         return [one.data_uri for one in results if not isinstance(one, QwenVLPrepError)]
 
-    is_right = prepare(2) == [qp.prepare(path).data_uri for path in paths]
+    one_by_one = [qp.prepare(path, encoding="jpeg").data_uri for path in paths]
+    is_right = prepare(2) == one_by_one
     yield _Comparison(
         group="prepare-many",
-        subject=f"{len(paths)} pictures, 2 workers",
+        subject=f"{len(paths)} pictures as JPEG, 2 workers",
         unit="images",
         ours=_Way("ours", lambda: prepare(2), len(paths)),
         peers=(_Way("1 worker", lambda: prepare(1), len(paths)),),
@@ -446,9 +449,9 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
 def _header() -> dict[str, Any]:
     """Tell what was measured on what."""
     return {
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "date": datetime.now(UTC).date().isoformat(),
         "cpu": _cpu_model(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": _usable_cores(),
         "load": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
         "qwenvl_prep": qp.__version__,
@@ -458,6 +461,13 @@ def _header() -> dict[str, Any]:
         "libvips": ".".join(str(pyvips.version(part)) for part in range(3)),
         "model": _MODEL.name,
     }
+
+
+def _usable_cores() -> int:
+    # A container may be given fewer cores than the machine has.
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _cpu_model() -> str:
@@ -546,11 +556,11 @@ def _comparisons(
     if not {"count-files", "prepare", "prepare-many"}.intersection(groups):
         return
     if inputs:
-        paths = _paths(inputs, refused)
+        files = _files(inputs, refused)
     else:
         say("making pictures")
-        paths = make_pictures(folder, quick=quick)
-    pictures = _accepted(paths, refused)
+        files = ((path.name, path) for path in make_pictures(folder, quick=quick))
+    pictures = _accepted(files, refused)
     if not pictures:
         return
     if "count-files" in groups:
@@ -561,7 +571,7 @@ def _comparisons(
         yield from _prepare_many(pictures)
 
 
-def _paths(words: Sequence[str], refused: _Refused) -> Iterator[Path]:
+def _files(words: Sequence[str], refused: _Refused) -> Iterator[tuple[str, Path]]:
     sources = expand(words).sources
     if not sources:
         raise click.UsageError("There is no picture among the inputs.")
@@ -571,20 +581,20 @@ def _paths(words: Sequence[str], refused: _Refused) -> Iterator[Path]:
         elif source.path is None:
             raise click.UsageError("Give files and folders: reading is measured too.")
         else:
-            yield source.path
+            yield name, source.path
 
 
-def _accepted(paths: Iterable[Path], refused: _Refused) -> list[_Picture]:
+def _accepted(files: Iterable[tuple[str, Path]], refused: _Refused) -> list[_Picture]:
     """Prepare each file once, both ways; what either refuses is no race."""
     pictures = []
-    for path in paths:
+    for name, path in files:
         try:
             image = qp.prepare(path)
             _load_with_pillow(path, image.plan.info.format)
         except QwenVLPrepError as exc:
-            refused.append((str(path), exc))
+            refused.append((name, exc))
         else:
-            pictures.append(_Picture(path, image.plan))
+            pictures.append(_Picture(name, path, image.plan))
     return pictures
 
 
@@ -593,7 +603,7 @@ def _load_with_pillow(path: Path, name: str) -> None:
         with Image.open(path) as image:
             image.load()
     # Pillow's plugins raise whatever they run into.
-    except Exception as exc:  # noqa: BLE001
+    except Exception as exc:
         raise UnsupportedFormatError(
             f"Expected a picture that Pillow reads too but it gives up on this {name} "
             f"({exc}); there is nothing to compare with",
@@ -610,9 +620,9 @@ def _print_table(header: dict[str, Any], rows: Iterable[dict[str, Any]]) -> None
     out = show.console()
     facts = ", ".join(f"{key} {value}" for key, value in header.items())
     out.print(facts, markup=False, soft_wrap=True)
-    right = ("a second", "its own", "MP/s", "× peer", "min..max")
+    right = ("ours/s", "peer/s", "MP/s", "× peer", "min..max")
     made = show.table(
-        "bench", "input", "a second", "MP/s", "peer", "its own", "× peer", "min..max",
+        "bench", "input", "ours/s", "MP/s", "peer", "peer/s", "× peer", "min..max",
         "answer", right=right,
     )  # fmt: skip
     for row in rows:
@@ -620,7 +630,7 @@ def _print_table(header: dict[str, Any], rows: Iterable[dict[str, Any]]) -> None
         area = row["megapixels"]
         made.add_row(
             row["bench"],
-            row["input"].replace("[", r"\["),
+            escape(row["input"]),
             _rate(ours),
             "" if area is None else _short(ours["median"] * area),
             row["peer"],

@@ -39,7 +39,7 @@ def make_pictures(folder: Path, *, quick: bool = False) -> Iterator[Path]:
     folder : Path
         Where to write; it has to exist.
     quick : bool
-        Whether to make them just large enough to be resized.
+        Whether to make them small; two are still large enough to be shrunk.
 
     Yields
     ------
@@ -59,7 +59,7 @@ def make_pictures(folder: Path, *, quick: bool = False) -> Iterator[Path]:
     exif = Image.Exif()
     exif[_ORIENTATION_TAG] = _TURNED
     path = folder / "photo-turned.jpg"
-    photo((1536, 2048), (900, 1200)).save(path, quality=92, exif=exif)
+    photo((1536, 2048), (240, 320)).save(path, quality=92, exif=exif)
     yield path
 
     path = folder / "photo-small.jpg"
@@ -71,24 +71,24 @@ def make_pictures(folder: Path, *, quick: bool = False) -> Iterator[Path]:
     yield path
 
     screen = Image.fromarray(
-        screen_pixels(*((900, 1200) if quick else (1080, 1920)), rng=rng)
+        screen_pixels(*((240, 320) if quick else (1080, 1920)), rng=rng)
     )
     path = folder / "screen.png"
     screen.save(path)
     yield path
 
-    cut_out = photo((1200, 1200), (400, 400))
+    cut_out = photo((1200, 1200), (200, 200))
     cut_out.putalpha(Image.radial_gradient("L").resize(cut_out.size))
     path = folder / "cut-out.png"
     cut_out.save(path)
     yield path
 
     path = folder / "scan.tiff"
-    photo((1200, 1600), (900, 1200)).save(path, compression="tiff_lzw")
+    photo((1200, 1600), (240, 320)).save(path, compression="tiff_lzw")
     yield path
 
     path = folder / "photo.bmp"
-    photo((1200, 1600), (900, 1200)).save(path)
+    photo((1200, 1600), (240, 320)).save(path)
     yield path
 
 

@@ -20,7 +20,7 @@ from qwenvl_prep.errors import (
     UnsupportedFormatError,
 )
 from qwenvl_prep.headers import HeaderReader, ImageInfo, read_header
-from qwenvl_prep.headers.reader import ShortRead
+from qwenvl_prep.headers.reader import BudgetExceeded, ShortRead
 from qwenvl_prep.headers.tiff import exif_orientation
 from qwenvl_prep.headers.xmp import xmp_orientation
 
@@ -123,6 +123,8 @@ class TestReader:
         os.close(fd)
         with pytest.raises(SourceError):
             reader.read(9_000, 4)
+        with pytest.raises(SourceError):
+            reader.peek(9_000, 4)
 
     def test_file_that_became_shorter_is_damaged(self, tmp_path):
         """A size that is no longer true leads to our error too."""
@@ -140,6 +142,20 @@ class TestReader:
         reader = HeaderReader.from_bytes(bytes(20_000), budget=4_196)
         assert reader.read(9_000, 100) == bytes(100)
         assert reader.bytes_left == 0
+
+    def test_peek_reads_nothing_around(self):
+        """A few bytes cost just those, from memory nothing, and none at the end."""
+        reader = HeaderReader.from_bytes(bytes(range(250)) * 40, budget=4_106)
+        assert reader.peek(4_000, 2) == b"\0\1"
+        assert reader.bytes_left == 10
+        assert reader.peek(5_000, 4) == b"\0\1\2\3"
+        assert reader.peek(9_998, 4) == b"\xf8\xf9"
+        assert reader.bytes_left == 4
+        assert reader.peek(10_000, 4) == b""
+        assert reader.read(6_000, 4, 0) == b"\0\1\2\3"
+        assert reader.peek(6_001, 2) == b"\1\2"
+        with pytest.raises(BudgetExceeded):
+            reader.peek(7_000, 1)
 
     def test_header_beyond_the_budget_is_damaged(self):
         """A header spread over more than may be read is refused and says so."""
@@ -271,6 +287,18 @@ class TestJpeg:
             xmp=b'<x hdrgm:Version="1.0"/>',
         )
         assert probe(file.getvalue()).n_frames == 1
+
+    def test_megabytes_of_metadata_in_an_mpo_are_passed_over(self):
+        """What used to read every segment for a gain map's mark stays cheap."""
+        index = b"II*\0\x08\0\0\0\2\0" + struct.pack("<HHII", 0xB001, 4, 1, 2)
+        index += struct.pack("<HHII", 0xB002, 7, 32, 38) + bytes(4 + 32)
+        more = jpeg_segment(
+            0xE1, b"http://ns.adobe.com/xmp/extension/\0" + bytes(60_000)
+        )
+        mpf = jpeg_segment(0xE2, b"MPF\0" + index)
+        reader = HeaderReader.from_bytes(jpeg(more * 20, mpf, jpeg_frame()))
+        assert read_header(reader).n_frames == 2
+        assert reader.bytes_left > 200_000
 
     @pytest.mark.parametrize(
         "block",
@@ -439,6 +467,12 @@ class TestPng:
         data = png(png_chunk(b"IDAT", bytes(100)), tail)
         assert (probe(data).height, probe(data).width) == (24, 40)
 
+    def test_metadata_too_far_away_is_no_reason_to_refuse(self):
+        """What used to be refused for want of budget is read without its metadata."""
+        front = b"".join(png_chunk(b"tEXt", bytes(2_000)) for _ in range(220))
+        pixels = b"".join(png_chunk(b"IDAT", bytes(i % 7)) for i in range(9_000))
+        assert probe(png(front, pixels, END)).height == 24
+
     def test_walk_behind_the_pixels_is_bounded(self):
         """After 10,000 chunks nobody looks for metadata any more."""
         chunks = png_chunk(b"prIV") * 10_001
@@ -604,6 +638,10 @@ class TestWebp:
         again = riff_chunk(b"VP8L", b"bad") + riff_chunk(b"EXIF", tiff_block(3))
         info = probe(webp(vp8x(0x08), VP8, exif, again))
         assert (info.orientation, info.is_lossless) == (6, False)
+
+    def test_animation_without_frames_is_one_picture(self):
+        """A still picture under the flag of an animation is still a picture."""
+        assert probe(webp(vp8x(0x02), VP8)).n_frames == 1
 
     def test_walk_is_bounded(self):
         """After 10,000 chunks nobody looks for metadata any more."""
@@ -1014,6 +1052,16 @@ class TestGif:
     def test_count_of_frames_is_bounded(self):
         """A count without end stops, and the picture is still good."""
         assert probe(gif(FRAME, FRAME, b"\7" * 60_000, FRAME)).n_frames == 2
+
+    def test_frames_behind_much_data_are_counted(self):
+        """Of long data only the lengths of its blocks are read."""
+        data = FRAME[:-3] + (b"\xff" + bytes(255)) * 4_000 + b"\0"
+        reader = HeaderReader.from_bytes(gif(data, data, FRAME))
+        assert read_header(reader).n_frames == 3
+        assert reader.bytes_left > 60_000
+
+    def test_tiny_frames_without_end_are_not_counted_to_the_last(self):
+        """A count without end stops there as well."""
         info = probe(gif(FRAME, *[b",", bytes(9), b"\2\0"] * 100_000))
         assert 1_000 < info.n_frames < 100_000
 

@@ -16,8 +16,9 @@ static inline uint8_t to_byte(int32_t sum) {
  */
 #define HALF (1 << (QVP_PRECISION_BITS - 1))
 
-void qvp_resample_across(const struct qvp_axis *axis, const uint8_t *source,
-                         uint8_t *target, int64_t rows, int channels) {
+/* Inlined with a constant number of channels, so that the loops over them unroll. */
+static inline void across(const struct qvp_axis *axis, const uint8_t *source,
+                          uint8_t *target, int64_t rows, const int channels) {
     for (int64_t y = 0; y < rows; y++) {
         const uint8_t *line = source + y * axis->in_size * channels;
         for (int64_t x = 0; x < axis->out_size; x++) {
@@ -33,6 +34,20 @@ void qvp_resample_across(const struct qvp_axis *axis, const uint8_t *source,
                 *target++ = to_byte(sums[c]);
             }
         }
+    }
+}
+
+void qvp_resample_across(const struct qvp_axis *axis, const uint8_t *source,
+                         uint8_t *target, int64_t rows, int channels) {
+    switch (channels) {
+    case 1:
+        across(axis, source, target, rows, 1);
+        break;
+    case 3:
+        across(axis, source, target, rows, 3);
+        break;
+    default:
+        across(axis, source, target, rows, 4);
     }
 }
 

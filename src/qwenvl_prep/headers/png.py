@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import struct
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from zlib import crc32, decompressobj
 from zlib import error as zlib_error
 
 from qwenvl_prep.headers.info import ImageInfo
-from qwenvl_prep.headers.reader import ShortRead
+from qwenvl_prep.headers.reader import BudgetExceeded, ShortRead
 from qwenvl_prep.headers.refuse import damaged, unsupported
 from qwenvl_prep.headers.tiff import exif_orientation, exif_orientation_at
 from qwenvl_prep.headers.xmp import xmp_orientation
@@ -124,7 +125,9 @@ def read_png(reader: HeaderReader) -> ImageInfo:
     if chunks.frames and not chunks.fctl:
         # The picture in IDAT is shown by old viewers only and counted besides.
         frames += 1
-    _behind_pixels(reader, chunks, behind)
+    # The size is known; metadata too far away to be read is not worth a refusal.
+    with suppress(BudgetExceeded):
+        _behind_pixels(reader, chunks, behind)
 
     has_alpha = colour_type >= 4 or chunks.has_trns
     if chunks.has_trns and colour_type < 4:
