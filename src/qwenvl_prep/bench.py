@@ -49,7 +49,14 @@ if TYPE_CHECKING:
     from qwenvl_prep.plan import Encoding, ImagePlan
     from qwenvl_prep.prepare import PreparedImage
 
-__all__ = ["count_in_numpy", "count_in_python", "main", "prepare_with_pillow"]
+__all__ = [
+    "count_in_numpy",
+    "count_in_python",
+    "main",
+    "number_text",
+    "prepare_with_pillow",
+    "spread_text",
+]
 
 _REFUSED, _USAGE = 1, 2
 
@@ -631,10 +638,10 @@ def _print_table(header: dict[str, Any], rows: Iterable[dict[str, Any]]) -> None
         made.add_row(
             row["bench"],
             escape(row["input"]),
-            _rate(ours),
-            "" if area is None else _short(ours["median"] * area),
+            spread_text(ours),
+            "" if area is None else number_text(ours["median"] * area),
             row["peer"],
-            _rate(row["peer_per_second"]),
+            spread_text(row["peer_per_second"]),
             f"{ratio['median']:.2f}",
             f"{ratio['min']:.2f}..{ratio['max']:.2f}",
             "correct" if row["correct"] else f"[red]WRONG[/]: {row['problem']}",
@@ -642,21 +649,35 @@ def _print_table(header: dict[str, Any], rows: Iterable[dict[str, Any]]) -> None
     out.print(made)
 
 
-def _rate(spread: dict[str, float]) -> str:
-    lowest, highest = _short(spread["min"]), _short(spread["max"])
-    return f"{_short(spread['median'])} ({lowest}..{highest})"
+def spread_text(spread: dict[str, float]) -> str:
+    """
+    Give a median with its spread as a person reads it.
+
+    Examples
+    --------
+    >>> spread_text({"median": 9.124, "min": 8.8, "max": 12_340.0})
+    '9.12 (8.80..12.3k)'
+    """
+    lowest, highest = number_text(spread["min"]), number_text(spread["max"])
+    return f"{number_text(spread['median'])} ({lowest}..{highest})"
 
 
-def _short(value: float) -> str:
-    """Give three digits, which is more than the spread allows anyway."""
+def number_text(value: float) -> str:
+    """
+    Give a number with three digits, which is more than its spread allows anyway.
+
+    Examples
+    --------
+    >>> number_text(0.5), number_text(62.04), number_text(184_300_000)
+    ('0.50', '62.0', '184M')
+    """
+    unit = ""
     for limit, letter in ((1e6, "M"), (1e3, "k")):
         if value >= limit:
-            value, suffix = value / limit, letter
+            value, unit = value / limit, letter
             break
-    else:
-        suffix = ""
     decimals = 2 if value < 10 else 1 if value < 100 else 0
-    return f"{value:.{decimals}f}{suffix}"
+    return f"{value:.{decimals}f}{unit}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

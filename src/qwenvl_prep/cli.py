@@ -175,11 +175,11 @@ def count(
         for name, info, tokens in rows:
             size = f"{info.upright_height}×{info.upright_width}"
             table.add_row(show.plain(names[name]), size, f"{tokens:,}")
-        show.console().print(table)
+        show.print_table(table)
     if not quiet:
         total = sum(tokens for _, _, tokens in rows)
         steps.talk(
-            f"{len(rows)} images, {total:,} tokens for {profile.name} "
+            f"{show.counted(len(rows), 'image')}, {total:,} tokens for {profile.name} "
             f"(maximum input {profile.max_input_tokens:,})"
         )
     steps.finish(refused, as_json=as_json)
@@ -204,7 +204,7 @@ def probe_command(inputs: tuple[str, ...], as_json: bool, quiet: bool) -> None:
         if as_json:
             show.print_json(show.probe_record(name, info))
     if not as_json:
-        show.console().print(show.probe_table(rows))
+        show.print_table(show.probe_table(rows))
     steps.finish(refused, as_json=as_json)
 
 
@@ -235,13 +235,13 @@ def check(inputs: tuple[str, ...], model: str, as_json: bool, quiet: bool) -> No
                 }
             )
     if not as_json:
-        show.console().print(show.findings_table(reports))
+        show.print_table(show.findings_table(reports))
     illegal = sum(not report.is_legal for report in reports)
     if not quiet:
         mendable = sum(not r.is_legal and r.is_mendable for r in reports)
         steps.talk(
-            f"{len(reports) - illegal} of {len(reports)} images are legal for "
-            f"{profile.name} as they are"
+            f"{len(reports) - illegal} of {show.counted(len(reports), 'image')} legal for "
+            f"{profile.name} as it is"
             + (f"; preparing mends {mendable} of the others" if illegal else "")
         )
     steps.finish(refused, as_json=as_json)
@@ -301,13 +301,13 @@ def prepare(
         elif isinstance(result, QwenVLPrepError):
             steps.refuse(refused, name, result, as_json=as_json)
     if not as_json:
-        show.console().print(show.prepared_table(images))
+        show.print_table(show.prepared_table(images))
     if not quiet:
         before = sum(image.plan.info.encoded_size for image in images)
         after = sum(image.encoded_size for image in images)
         tokens = sum(image.tokens for image in images)
         steps.talk(
-            f"{len(images)} images, {tokens:,} tokens for {profile.name} (maximum "
+            f"{show.counted(len(images), 'image')}, {tokens:,} tokens for {profile.name} (maximum "
             f"input {profile.max_input_tokens:,}), {show.bytes_text(before)} → "
             f"{show.bytes_text(after)}" + (f", written to {output}" if output else "")
         )
@@ -368,7 +368,7 @@ def fit(
         for name, tokens in items:
             total += tokens
             table.add_row(show.plain(names[name]), f"{tokens:,}", f"{total:,}")
-        show.console().print(table)
+        show.print_table(table)
         if error is None:
             show.console().print(show.budget_line(request), markup=False)
         else:
@@ -487,13 +487,13 @@ def models(name: str | None, as_json: bool) -> None:
         if as_json:
             show.print_json(show.model_record(profile))
         else:
-            show.console().print(show.model_details(profile))
+            show.print_table(show.model_details(profile))
         return
     if as_json:
         for profile in list_models():
             show.print_json(show.model_record(profile))
     else:
-        show.console().print(show.models_table(list_models()))
+        show.print_table(show.models_table(list_models()))
         steps.talk("Sources, dates and all numbers of one: qwenvl-prep models NAME")
 
 

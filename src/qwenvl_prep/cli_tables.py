@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "budget_line",
     "console",
+    "counted",
     "error_record",
     "findings_table",
     "model_details",
@@ -32,6 +33,7 @@ __all__ = [
     "prepared_record",
     "prepared_table",
     "print_json",
+    "print_table",
     "probe_record",
     "probe_table",
     "refusals",
@@ -105,6 +107,24 @@ def bytes_text(size: int) -> str:
     if size < 999_500:
         return f"{size / 1e3:.0f} kB"
     return f"{size / 1e6:.1f} MB"
+
+
+def counted(count: int, noun: str) -> str:
+    """
+    Give a number with its noun.
+
+    Examples
+    --------
+    >>> counted(1, "image"), counted(5, "image")
+    ('1 image', '5 images')
+    """
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def print_table(made: Table) -> None:
+    """Write a table on stdout, unless it has no rows."""
+    if made.row_count:
+        console().print(made)
 
 
 def error_record(name: str, error: QwenVLPrepError) -> dict[str, Any]:
@@ -248,7 +268,9 @@ def prepared_table(images: Iterable[PreparedImage]) -> Table:
 
 def budget_line(request: RequestPlan) -> str:
     """Give the arithmetic of a request in one line."""
-    parts = [f"{len(request.items)} images with {request.image_tokens:,} tokens"]
+    parts = [
+        f"{counted(len(request.items), 'image')} with {request.image_tokens:,} tokens"
+    ]
     if request.text_tokens:
         parts.append(f"text at most {request.text_tokens:,}")
     if request.reserve:

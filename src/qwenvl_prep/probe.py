@@ -97,7 +97,9 @@ def _probe_array(array: Any) -> ImageInfo:
 
 
 def _probe_pillow(image: Any) -> ImageInfo:
-    orientation = image.getexif().get(_ORIENTATION_TAG, 1)
+    # Pillow turns a TIFF while loading it; its sides are upright from the start.
+    is_turned = image.format == "TIFF"
+    orientation = 1 if is_turned else image.getexif().get(_ORIENTATION_TAG, 1)
     bands = image.getbands()
     is_deep = image.mode[:1] in {"I", "F"}
     return ImageInfo(

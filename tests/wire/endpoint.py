@@ -545,6 +545,7 @@ async def fault(question: Question, drop) -> Response | None:
         elif name == "endless":
             while True:
                 yield b" " * 262_144
+                await asyncio.sleep(0)
         elif name == "cut":
             yield b"".join(whole[:3]) if question.stream else every[: len(every) // 2]
             await asyncio.sleep(0.05)
