@@ -240,9 +240,8 @@ def check(inputs: tuple[str, ...], model: str, as_json: bool, quiet: bool) -> No
     if not quiet:
         mendable = sum(not r.is_legal and r.is_mendable for r in reports)
         steps.talk(
-            f"{len(reports) - illegal} of {show.counted(len(reports), 'image')} legal for "
-            f"{profile.name} as it is"
-            + (f"; preparing mends {mendable} of the others" if illegal else "")
+            f"{show.counted(len(reports), 'image')}, {illegal} not legal as it is for "
+            f"{profile.name}" + (f"; preparing mends {mendable}" if illegal else "")
         )
     steps.finish(refused, as_json=as_json)
     if illegal:
@@ -307,8 +306,9 @@ def prepare(
         after = sum(image.encoded_size for image in images)
         tokens = sum(image.tokens for image in images)
         steps.talk(
-            f"{show.counted(len(images), 'image')}, {tokens:,} tokens for {profile.name} (maximum "
-            f"input {profile.max_input_tokens:,}), {show.bytes_text(before)} → "
+            f"{show.counted(len(images), 'image')}, {tokens:,} tokens for "
+            f"{profile.name} (maximum input {profile.max_input_tokens:,}), "
+            f"{show.bytes_text(before)} → "
             f"{show.bytes_text(after)}" + (f", written to {output}" if output else "")
         )
     steps.finish(refused, as_json=as_json)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from qwenvl_prep.budget import fit_items
+from qwenvl_prep.budget import fit
 from qwenvl_prep.errors import (
     ImagesRefusedError,
     ModelFeatureError,
@@ -88,6 +88,8 @@ def chat_request(
         If some inputs are refused; carries every one of them with its reason.
     ModelFeatureError
         If the model has no high resolution or takes no video.
+    ValueError
+        If an image was prepared for another model or resolution.
 
     Examples
     --------
@@ -104,7 +106,7 @@ def chat_request(
     pictures = _ready(images, profile, high_resolution)
     if not (pictures or frames or text):
         raise RequestError("Expected at least one image, a video or a text")
-    _check_pictures(pictures, profile)
+    _check_pictures(pictures, profile, high_resolution)
 
     content = [_image_part(picture, wire) for picture in pictures]
     if frames:
@@ -229,7 +231,7 @@ def _ready(
 
 
 def _check_pictures(
-    pictures: Sequence[PreparedImage | str], model: ModelProfile
+    pictures: Sequence[PreparedImage | str], model: ModelProfile, high_resolution: bool
 ) -> None:
     if model.max_images is not None and len(pictures) > model.max_images:
         raise RequestError(
@@ -238,12 +240,8 @@ def _check_pictures(
         )
     # Text is left out: its bound may refuse what the server accepts. What the images
     # alone exceed, it refuses for certain.
-    known = [
-        (picture.name, picture.tokens)
-        for picture in pictures
-        if isinstance(picture, PreparedImage)
-    ]
-    fit_items(known, model=model)
+    known = [picture for picture in pictures if isinstance(picture, PreparedImage)]
+    fit(known, model=model, high_resolution=high_resolution)
 
 
 def _check_frames(frames: Sequence[Any], model: ModelProfile) -> None:

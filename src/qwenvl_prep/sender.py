@@ -174,8 +174,10 @@ class Sender:
             raise ValueError(
                 f"Expected 'openai' or 'dashscope' for wire but got {wire!r}"
             )
-        if not timeout > 0:
-            raise ValueError(f"Expected a timeout above 0 seconds but got {timeout}")
+        if not 0 < timeout <= threading.TIMEOUT_MAX:
+            raise ValueError(
+                f"Expected a finite timeout above 0 seconds but got {timeout}"
+            )
         key = api_key if api_key is not None else os.environ.get(KEY_VARIABLE, "")
         key = key.strip()
         if not key:
@@ -194,7 +196,7 @@ class Sender:
         self._client = httpx2.Client(
             timeout=httpx2.Timeout(timeout, connect=min(timeout, 10.0)),
             # A proxy of the environment would get a plain http request, key and all.
-            trust_env=self._base_url.startswith("https:"),
+            trust_env=urlsplit(self._base_url).scheme == "https",
         )
 
     def send(self, request: Mapping[str, Any]) -> Reply:
@@ -287,7 +289,10 @@ class Sender:
     ) -> Iterator[httpx2.Response]:
         """Send, and give the response of a success; the one door for httpx2."""
         body = _body(request, self._wire, is_stream=is_stream)
+        content = json.dumps(body, ensure_ascii=False).encode()
         headers = {"Authorization": self._key.header()}
+        if b'"oss://' in content:
+            headers["X-DashScope-OssResourceResolve"] = "enable"
         if is_stream and self._wire == "dashscope":
             headers["X-DashScope-SSE"] = "enable"
         deadline = time.monotonic() + self._timeout
@@ -295,7 +300,7 @@ class Sender:
             with self._client.stream(
                 "POST",
                 self._base_url + _PATHS[self._wire],
-                content=json.dumps(body, ensure_ascii=False).encode(),
+                content=content,
                 headers={**headers, "Content-Type": "application/json"},
             ) as response:
                 response.stream = _TimedBody(response, deadline, self._timeout)
@@ -463,16 +468,23 @@ class ReplyStream:
 
 def _checked_url(url: str) -> str:
     parts = urlsplit(url)
+    # First, so that no other message repeats a password.
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError(
+            "Expected a base_url without user, password, query and fragment"
+        )
     is_local = parts.scheme == "http" and parts.hostname in _LOOPBACK
     if not parts.hostname or not (parts.scheme == "https" or is_local):
         raise ValueError(
             f"Expected an https:// address for base_url but received {url!r}; a key "
             f"is not sent unencrypted"
         )
-    if parts.username or parts.password or parts.query or parts.fragment:
+    try:
+        httpx2.URL(url)
+    except httpx2.InvalidURL as exc:
         raise ValueError(
-            "Expected a base_url without user, password, query and fragment"
-        )
+            f"Expected an address for base_url but {url!r}: {exc}"
+        ) from exc
     return url.rstrip("/")
 
 
@@ -501,7 +513,8 @@ class _TimedBody(httpx2.SyncByteStream):
         self, response: httpx2.Response, deadline: float, seconds: float
     ) -> None:
         self._stream = cast("httpx2.SyncByteStream", response.stream)
-        self._socket = response.extensions["network_stream"].get_extra_info("socket")
+        network = response.extensions.get("network_stream")
+        self._socket = network and network.get_extra_info("socket")
         self._deadline = deadline
         self._seconds = seconds
 
@@ -527,6 +540,8 @@ class _TimedBody(httpx2.SyncByteStream):
     def _cut(self) -> None:
         # Wakes a read that waits. The plain method: an SSL socket's own would pull its
         # state away from under that read.
+        if self._socket is None:
+            return
         with suppress(OSError):
             socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 

@@ -173,14 +173,14 @@ def test_max_tokens_reaches_images_that_are_not_planned_yet():
 def test_plans_for_something_else_are_refused(planned, asked):
     """Prove that a plan for another model or resolution is no count for this one."""
     plan = qp.plan(SQUARE, **planned)
-    with pytest.raises(ValueError, match="Expected images planned for .* plan it"):
+    with pytest.raises(ValueError, match=r"Expected images planned for .* plan it"):
         qp.fit([plan], **asked)
 
 
 @pytest.mark.parametrize("reserve", [-1, True, 1.0, "5", None])
 def test_bad_reserve_is_refused(reserve):
     """Prove that a reserve that is no int of at least 0 is refused."""
-    with pytest.raises((TypeError, ValueError), match="Expected .* for reserve"):
+    with pytest.raises((TypeError, ValueError), match=r"Expected .* for reserve"):
         qp.fit([], reserve=reserve)
 
 

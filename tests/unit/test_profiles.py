@@ -53,12 +53,8 @@ def test_numbers_of_every_seed_model(name):
     assert model.factor == 28
     assert model.min_pixels == 3_136
     assert model.max_pixels == 1_003_520
-    assert model.high_resolution_pixels == (
-        None if name in SEED_FIRST else 12_845_056
-    )
-    assert model.recommended_pixels == (
-        1_048_576 if name in SEED_FIRST else 12_000_000
-    )
+    assert model.high_resolution_pixels == (None if name in SEED_FIRST else 12_845_056)
+    assert model.recommended_pixels == (1_048_576 if name in SEED_FIRST else 12_000_000)
     assert model.marker_tokens == 2
     assert model.max_input_tokens == (129_024 if name in LONG_INPUT else 30_720)
     assert model.max_output_tokens == (8_192 if name in LONG_INPUT else 2_048)

@@ -10,11 +10,14 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import httpx2
 import pytest
 from PIL import Image
+
+from qwenvl_prep import PreparedImage, prepare_many
 
 SCRIPT = Path(__file__).with_name("endpoint.py")
 KEY = "sk-loopback-0123456789abcdef"
@@ -144,7 +147,7 @@ def model(request):
 
 @pytest.fixture(scope="session")
 def corpus():
-    """Photographs and scanned pages, where the public corpus is at hand."""
+    """Prepare photographs and scanned pages, where the public corpus is at hand."""
     beside = Path(__file__).parents[3] / "shared" / "corpora" / "public"
     root = Path(os.environ.get("QWENVL_PREP_CORPORA", beside))
     files = sorted(
@@ -155,4 +158,13 @@ def corpus():
     )
     if not files:
         pytest.skip("no public corpus beside the repository")
-    return files
+
+    @cache
+    def prepared(model: str) -> list[PreparedImage]:
+        return [
+            result
+            for result in prepare_many(files, model=model)
+            if isinstance(result, PreparedImage)
+        ]
+
+    return prepared

@@ -202,7 +202,7 @@ def video_tokens(frames: list[dict], model: dict) -> int:
 
 
 def look_at(address: object, model: dict) -> dict:
-    """Check one address and say what it holds; what is remote stays unseen."""
+    """Check one address and say what it holds; what is remote is never fetched."""
     if not isinstance(address, str) or not address:
         raise invalid("The image url must be a string.")
     if address.startswith(("http://", "https://", "oss://")):
@@ -349,6 +349,8 @@ class Question:
         if not isinstance(high, bool):
             raise invalid("vl_high_resolution_images must be a boolean.")
         self.wire = wire
+        # Whether addresses of the provider's own storage would be resolved.
+        self.has_oss = headers.get("x-dashscope-ossresourceresolve") == "enable"
         self.model = body["model"]
         self.messages = read_messages(messages, wire, model, high=high)
         parts = [part for message in self.messages for part in message["parts"]]
@@ -373,6 +375,7 @@ class Question:
             "wire": self.wire,
             "high_resolution": self.high,
             "stream": self.stream,
+            "oss": self.has_oss,
             "messages": self.messages,
         }
 
@@ -531,11 +534,8 @@ async def fault(question: Question, drop) -> Response | None:
         elif name == "chopped":
             for start in range(0, len(every), 7):
                 yield every[start : start + 7]
-        elif name == "stall":
-            yield every[: len(every) // 2]
-            await asyncio.sleep(30)
         elif name == "late-stall":
-            await asyncio.sleep(0.6)
+            await asyncio.sleep(0.4)
             yield every[: len(every) // 2]
             await asyncio.sleep(30)
         elif name == "comments":

@@ -177,6 +177,14 @@ def test_one_sender_serves_several_threads(sender, wire):
     assert texts == {str(n): str(n) for n in range(6)}
 
 
+def test_address_in_the_providers_storage_is_announced(sender, wire):
+    """An oss:// address goes with the header without which it is not resolved."""
+    stored = ask(wire, images=["oss://bucket/cat.jpg"])
+    public = ask(wire, images=["https://example.org/cat.jpg"])
+    assert json.loads(sender.send(stored).text)["oss"] is True
+    assert json.loads(sender.send(public).text)["oss"] is False
+
+
 # Streams that are left early.
 
 
@@ -304,7 +312,9 @@ def test_nobody_listening_is_a_failed_connection(wire):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     with (
-        Sender(api_key="sk-x", base_url=f"http://127.0.0.1:{port}", wire=wire) as sender,
+        Sender(
+            api_key="sk-x", base_url=f"http://127.0.0.1:{port}", wire=wire
+        ) as sender,
         pytest.raises(errors.ConnectionFailedError),
     ):
         sender.send(ask(wire))
@@ -334,16 +344,16 @@ def test_error_within_a_stream_has_its_class(sender, wire):
 
 
 @pytest.mark.parametrize("is_stream", [False, True], ids=["plain", "stream"])
-@pytest.mark.parametrize("fault", ["trickle", "silence", "stall", "late-stall"])
+@pytest.mark.parametrize("fault", ["trickle", "silence", "late-stall"])
 def test_slow_answer_ends_at_the_deadline(connect, wire, fault, is_stream):
     """Whether bytes trickle, stop or never come, the deadline holds to the moment."""
-    sender = connect(wire, timeout=0.8)
+    sender = connect(wire, timeout=0.6)
     request = ask(wire, f"fault:{fault}")
     started = time.monotonic()
     with pytest.raises(errors.DeadlineError) as caught:
         list(sender.stream(request)) if is_stream else sender.send(request)
-    assert 0.7 < time.monotonic() - started < 1.2
-    assert caught.value.seconds == 0.8
+    assert 0.5 < time.monotonic() - started < 0.95
+    assert caught.value.seconds == 0.6
 
 
 def test_comments_do_not_keep_a_stream_alive(connect, wire):
@@ -405,7 +415,7 @@ LEAKS = [
     "redirect",
     "dropped",
     "cut",
-    "stall",
+    "late-stall",
     "trickle",
     "malformed",
     "endless",
@@ -420,7 +430,7 @@ def test_no_error_shows_the_key(connect, endpoint, wire, fault, is_stream, caplo
     if fault == "stream-error" and not is_stream:
         pytest.skip("only a stream has events")
     caplog.set_level(logging.DEBUG)
-    sender = connect(wire, timeout=0.4 if fault in {"stall", "trickle"} else 10)
+    sender = connect(wire, timeout=0.5 if fault in {"late-stall", "trickle"} else 10)
     request = ask(wire, f"fault:{fault}")
     with pytest.raises(errors.SendError) as caught:
         list(sender.stream(request)) if is_stream else sender.send(request)
