@@ -9,6 +9,7 @@ fine; 1: an answer was wrong or an input was refused; 2: wrong usage.
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
 import importlib
 import importlib.metadata
@@ -288,9 +289,11 @@ def _count_files(pictures: Sequence[_Picture]) -> Iterator[_Comparison]:
             sizes = [imagesize.get(path) for path in paths]
             return [count_in_python(height, width) for width, height in sizes]
 
-        # It gives (-1, -1) for what it does not read; half an answer is no peer.
-        if with_imagesize() == with_pillow():
-            peers.append(_Way("imagesize", with_imagesize, len(paths)))
+        # It raises, or gives (-1, -1), for what it does not read; half an answer is
+        # no peer.
+        with contextlib.suppress(Exception):
+            if with_imagesize() == with_pillow():
+                peers.append(_Way("imagesize", with_imagesize, len(paths)))
     is_right = ours() == with_pillow()
     yield _Comparison(
         group="count-files",

@@ -13,6 +13,7 @@ be reached, and no switch of the process has to be set for that.
 from __future__ import annotations
 
 import io
+import re
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -63,7 +64,7 @@ _VIPS_LOADERS = {
     "WEBP": "webpload_buffer",
 }
 
-_VIPS_DEPTHS = {"uchar": 8, "ushort": 16}
+_VIPS_SAMPLES = frozenset({"uchar", "ushort"})
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -121,10 +122,22 @@ def decode(data: bytes, info: ImageInfo, *, limits: Limits = DEFAULT_LIMITS) -> 
         If the samples are of a kind that has no one meaning in 8 bits.
     """
     limits.check_header(info)
+    if info.format == "JPEG" and info.bit_depth > 8:
+        raise UnsupportedFormatError(
+            f"Expected a JPEG with 8 bits per sample but this one has "
+            f"{info.bit_depth}; convert it to PNG or 8-bit JPEG first",
+            format="JPEG",
+        )
     if info.format == "HEIF":
         pixels = _decode_heif(data, info)
     elif _is_for_vips(info):
-        pixels = _decode_vips(data, info)
+        try:
+            pixels = _decode_vips(data, info)
+        except UnsupportedFormatError:
+            # libvips' wheel lacks some compressions of TIFF that Pillow's has.
+            if info.format not in _PILLOW_PLUGINS:
+                raise
+            pixels = _decode_pillow(data, info)
     else:
         pixels = _decode_pillow(data, info)
     if (pixels.height, pixels.width) != (info.upright_height, info.upright_width):
@@ -167,6 +180,25 @@ def _is_for_vips(info: ImageInfo) -> bool:
     return info.format in _VIPS_LOADERS and info.colour != "cmyk"
 
 
+# What decoders say of a sound file whose kind they do not read.
+_UNSUPPORTED = re.compile("unsupported|not supported|not configured", re.IGNORECASE)
+
+
+def _refusal(name: str, reason: str) -> ImageError:
+    """Turn what a decoder said into our error."""
+    if _UNSUPPORTED.search(reason):
+        return UnsupportedFormatError(
+            f"This kind of {name} is not read here ({reason}); convert it to PNG or "
+            f"JPEG first",
+            format=name,
+        )
+    return DamagedImageError(
+        f"Expected a whole {name} but its data is broken or ends early ({reason}); "
+        f"export or download the file again",
+        format=name,
+    )
+
+
 # ---------------------------------------------------------------- libvips
 
 
@@ -177,8 +209,12 @@ def _decode_vips(data: bytes, info: ImageInfo) -> Pixels:
         load = getattr(pyvips.Image, _VIPS_LOADERS[info.format])
         # fail_on works in a loader; libvips' thumbnail functions ignore it (#5195).
         image = load(data, access="sequential", fail_on="error")
-        if image.format not in _VIPS_DEPTHS or image.bands > 4:
-            return _decode_pillow(data, info)
+        if image.format not in _VIPS_SAMPLES or image.bands > 4:
+            raise UnsupportedFormatError(
+                f"Expected 8 or 16 bits per sample but this {info.format} has "
+                f"{image.bands} samples of the kind {image.format}",
+                format=info.format,
+            )
         if image.format == "ushort":
             # The high byte, as Pillow reads 16-bit RGB; a cast alone would clip.
             image = (image >> 8).cast("uchar")
@@ -199,11 +235,7 @@ def _vips_door(name: str) -> Iterator[None]:
     try:
         yield
     except pyvips.Error as exc:
-        raise DamagedImageError(
-            f"Expected a whole {name} but its data is broken or ends early "
-            f"({_vips_reason(exc)}); export or download the file again",
-            format=name,
-        ) from exc
+        raise _refusal(name, _vips_reason(exc)) from exc
 
 
 def _vips_reason(exc: Exception) -> str:
@@ -249,6 +281,8 @@ def _from_pillow(
             f"one range of brightness; scale them to 0..255 first",
             format=name,
         )
+    if image.mode == "La":
+        image = image.convert("LA")  # the only conversion that Pillow has from it
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         ground = Image.new("RGB", rgba.size, (_WHITE, _WHITE, _WHITE))
@@ -269,11 +303,9 @@ def _pillow_door(name: str) -> Iterator[None]:
     # KeyError, struct.error, zlib.error and more; all of them mean the same here.
     except Exception as exc:
         reason = str(exc).strip() or type(exc).__name__
-        raise DamagedImageError(
-            f"Expected a whole {name} but its data is broken or ends early "
-            f"({reason}); export or download the file again",
-            format=name,
-        ) from exc
+        if reason.startswith("cannot identify"):  # and then a memory address
+            reason = "its structure is not understood"
+        raise _refusal(name, reason) from exc
 
 
 def _decode_heif(data: bytes, info: ImageInfo) -> Pixels:
@@ -312,10 +344,14 @@ def _to_rgb(
 
 def _turn_upright(rgb: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     """Apply one of EXIF's eight orientations (CIPA DC-008, tag 0x0112)."""
+    if orientation not in range(2, 9):
+        return np.ascontiguousarray(rgb)
+    # One item a pixel: NumPy then moves three bytes at once instead of one by one.
+    pixels = np.ascontiguousarray(rgb).view("V3")[:, :, 0]
     if orientation in {5, 6, 7, 8}:
-        rgb = rgb.transpose(1, 0, 2)
+        pixels = pixels.T
     if orientation in {2, 3, 6, 7}:
-        rgb = rgb[:, ::-1]
+        pixels = pixels[:, ::-1]
     if orientation in {3, 4, 7, 8}:
-        rgb = rgb[::-1]
-    return np.ascontiguousarray(rgb)
+        pixels = pixels[::-1]
+    return np.ascontiguousarray(pixels).view(np.uint8).reshape(*pixels.shape, 3)

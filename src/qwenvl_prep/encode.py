@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
@@ -85,9 +85,7 @@ def encode(pixels: Pixels, plan: ImagePlan) -> EncodedImage:
     else:
         encoded = _jpeg(picture, plan.options.quality, full_colour=is_graphic)
         if encoding == "auto" and is_graphic:
-            lossless = _png(picture)
-            if len(lossless.data) <= len(encoded.data):
-                encoded = lossless
+            encoded = _png_up_to(picture, len(encoded.data)) or encoded
     limit = plan.max_data_uri_bytes
     shortest = encoded.data_uri_length
     if shortest > limit and encoding != "png":
@@ -116,7 +114,37 @@ def _jpeg(picture: Image.Image, quality: int, *, full_colour: bool) -> EncodedIm
     return EncodedImage(file.getvalue(), "image/jpeg", f"JPEG {quality} {chroma}")
 
 
-def _png(picture: Image.Image) -> EncodedImage:
-    file = io.BytesIO()
+def _png(picture: Image.Image, file: io.BytesIO | None = None) -> EncodedImage:
+    file = file or io.BytesIO()
     picture.save(file, "PNG", compress_level=_PNG_LEVEL)
     return EncodedImage(file.getvalue(), "image/png", "PNG")
+
+
+def _png_up_to(picture: Image.Image, limit: int) -> EncodedImage | None:
+    """Encode as PNG, but give up as soon as it is longer than *limit* bytes."""
+    try:
+        return _png(picture, _BoundedFile(limit))
+    except _TooLongError:
+        return None
+
+
+class _TooLongError(Exception):
+    """More was written than wanted; never leaves this module."""
+
+
+class _BoundedFile(io.BytesIO):
+    """
+    Memory that takes a number of bytes and no more.
+
+    A photo as PNG is many times its JPEG, and compressing it takes most of the time
+    of preparing; the first part that is too long is reason enough to stop.
+    """
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self._limit = limit
+
+    def write(self, data: Any) -> int:
+        if self.tell() + len(data) > self._limit:
+            raise _TooLongError
+        return super().write(data)

@@ -10,7 +10,6 @@ import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn, cast
-from urllib.parse import urlsplit
 
 import httpx2
 
@@ -196,7 +195,7 @@ class Sender:
         self._client = httpx2.Client(
             timeout=httpx2.Timeout(timeout, connect=min(timeout, 10.0)),
             # A proxy of the environment would get a plain http request, key and all.
-            trust_env=urlsplit(self._base_url).scheme == "https",
+            trust_env=self._base_url.scheme == "https",
         )
 
     def send(self, request: Mapping[str, Any]) -> Reply:
@@ -244,7 +243,7 @@ class Sender:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Sender {self._wire} at {urlsplit(self._base_url).hostname}>"
+        return f"<Sender {self._wire} at {self._base_url.host}>"
 
     def _events(self, request: Mapping[str, Any]) -> Iterator[_Event]:
         so_far = ""
@@ -299,7 +298,7 @@ class Sender:
         try:
             with self._client.stream(
                 "POST",
-                self._base_url + _PATHS[self._wire],
+                f"{self._base_url}{_PATHS[self._wire]}",
                 content=content,
                 headers={**headers, "Content-Type": "application/json"},
             ) as response:
@@ -317,7 +316,7 @@ class Sender:
         except httpx2.HTTPError as exc:
             _forget_key(exc)
             raise ConnectionFailedError(
-                f"Expected an answer from {urlsplit(self._base_url).hostname} but the "
+                f"Expected an answer from {self._base_url.host} but the "
                 f"connection failed: {self._key.blot_out(str(exc))}"
             ) from exc
 
@@ -402,34 +401,36 @@ class ReplyStream:
 
     def __init__(self, events: Iterator[_Event]) -> None:
         self._events = events
-        self._pieces = self._read()
+        self._seen: list[_Event] = []
         self._reply: Reply | None = None
 
     def __iter__(self) -> Iterator[str]:
-        # One reading: a second loop goes on where the first one stopped.
-        return self._pieces
+        # A second loop goes on where the first one stopped.
+        for event in self._events:
+            self._seen.append(event)
+            if event.text:
+                yield event.text
+        if self._reply is None:
+            self._reply = self._put_together()
 
-    def _read(self) -> Iterator[str]:
-        text = ""
+    def _put_together(self) -> Reply:
+        text = "".join(event.text for event in self._seen)
         usage = None
         finish_reason = ""
         request_id = None
         raw: Mapping[str, Any] = {}
-        for event in self._events:
+        for event in self._seen:
             raw = event.raw
             usage = event.usage or usage
             request_id = event.request_id or request_id
             finish_reason = event.finish_reason or finish_reason
-            if event.text:
-                text += event.text
-                yield event.text
         if not finish_reason:
             raise InterruptedStreamError(
                 f"The stream ended after {len(text)} characters without saying that "
                 f"it was complete",
                 text=text,
             )
-        self._reply = Reply(text, usage, finish_reason, request_id, raw)
+        return Reply(text, usage, finish_reason, request_id, raw)
 
     @property
     def reply(self) -> Reply:
@@ -466,26 +467,25 @@ class ReplyStream:
         return f"<ReplyStream {'complete' if self._reply else 'not read yet'}>"
 
 
-def _checked_url(url: str) -> str:
-    parts = urlsplit(url)
+def _checked_url(text: str) -> httpx2.URL:
+    """Read an address with the parser that will send to it."""
+    try:
+        url = httpx2.URL(text.rstrip("/"))
+    except httpx2.InvalidURL as exc:
+        raise ValueError(f"Expected an https:// address for base_url: {exc}") from exc
     # First, so that no other message repeats a password.
-    if parts.username or parts.password or parts.query or parts.fragment:
+    if url.userinfo or url.query or url.fragment:
         raise ValueError(
             "Expected a base_url without user, password, query and fragment"
         )
-    is_local = parts.scheme == "http" and parts.hostname in _LOOPBACK
-    if not parts.hostname or not (parts.scheme == "https" or is_local):
+    is_local = url.scheme == "http" and url.host in _LOOPBACK
+    is_host = url.host and "%" not in url.host and (url.port or 1) < 65_536
+    if not is_host or not (url.scheme == "https" or is_local):
         raise ValueError(
-            f"Expected an https:// address for base_url but received {url!r}; a key "
+            f"Expected an https:// address for base_url but received {text!r}; a key "
             f"is not sent unencrypted"
         )
-    try:
-        httpx2.URL(url)
-    except httpx2.InvalidURL as exc:
-        raise ValueError(
-            f"Expected an address for base_url but {url!r}: {exc}"
-        ) from exc
-    return url.rstrip("/")
+    return url
 
 
 def _body(request: Mapping[str, Any], wire: Wire, *, is_stream: bool) -> dict[str, Any]:

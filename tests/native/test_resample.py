@@ -9,6 +9,7 @@ import random
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -575,6 +576,42 @@ def resize_between_guard_pages() -> int:
     return done
 
 
+def resize_without_memory() -> int:
+    """Resize where no more memory is to be had; count the refusals."""
+    import resource
+
+    jobs = [
+        # The rows between the passes, 1000 × 3900, do not fit.
+        (np.ones((1000, 4000), np.uint8), (999, 3900)),
+        # The weights do not fit: of the first axis, of the second, of both.
+        (np.ones((1, 1_000_000), np.uint8), (1, 500_000)),
+        (np.ones((1_000_000, 1), np.uint8), (500_000, 1)),
+        (np.ones((1_000_000, 2), np.uint8), (500_000, 1)),
+    ]
+    targets = [np.zeros(size, np.uint8) for _, size in jobs]
+    in_use = int(Path("/proc/self/statm").read_text().split()[0]) * PAGE
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (in_use + 2**20, hard))
+    refused = 0
+    for _ in range(50):
+        for (pixels, size), target in zip(jobs, targets, strict=True):
+            try:
+                native.resample(
+                    pixels.reshape(-1), target.reshape(-1), *pixels.shape, 1, *size
+                )
+            except MemoryError:
+                refused += 1
+    resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+    grown = int(Path("/proc/self/statm").read_text().split()[0]) * PAGE - in_use
+    if grown > 2**20:
+        raise AssertionError(grown)
+    for (pixels, size), target in zip(jobs, targets, strict=True):
+        native.resample(pixels.reshape(-1), target.reshape(-1), *pixels.shape, 1, *size)
+        if not (target == 1).all():
+            raise AssertionError(size)
+    return refused
+
+
 def run_alone(task: str) -> subprocess.CompletedProcess[str]:
     """Run this file in a process of its own, so that a crash is only a failure."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -602,6 +639,14 @@ def test_no_byte_beside_the_buffers_is_touched():
 
 
 @needs_mprotect
+def test_missing_memory_is_an_error_and_no_leak():
+    """Prove that each buffer that cannot be had ends in MemoryError, then all works."""
+    finished = run_alone("starved")
+    assert finished.returncode == 0, finished.stderr
+    assert int(finished.stdout) == 200
+
+
+@needs_mprotect
 def test_guard_pages_do_kill():
     """Prove that one byte beside the buffer would have ended that process."""
     assert run_alone("behind").returncode < 0
@@ -611,6 +656,9 @@ def test_guard_pages_do_kill():
 def main(task: str) -> None:
     if task == "between":
         sys.stdout.write(str(resize_between_guard_pages()))
+        return
+    if task == "starved":
+        sys.stdout.write(str(resize_without_memory()))
         return
     guarded = Guarded(100, at_end=task == "behind")
     address = guarded.bytes.ctypes.data

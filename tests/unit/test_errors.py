@@ -137,7 +137,7 @@ def test_facts_become_attributes():
 
 
 def test_message_of_a_lookup_error_is_not_quoted():
-    """Prove that an unknown model's message reads as a sentence (KeyError's would not)."""
+    """Prove that an unknown model's message is a sentence, which KeyError's is not."""
     error = UnknownModelError("Expected a model", name="x", nearest=())
     assert str(error) == "Expected a model"
     assert isinstance(error, LookupError)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gc
 import importlib
 import io
@@ -49,7 +50,7 @@ def pixels_of(prepared: PreparedImage) -> np.ndarray:
         image.load()
         assert Image.MIME[image.format] == prepared.media_type
         assert (image.height, image.width) == (prepared.height, prepared.width)
-        return np.asarray(image)
+        return np.asarray(image.convert("RGB"))
 
 
 def on_white(image: Image.Image) -> Image.Image:
@@ -72,10 +73,7 @@ def assert_as_stated(data: bytes, **options) -> PreparedImage:
     with Image.open(io.BytesIO(data)) as image:
         image.load()
         expected = statement(image, prepared)
-    got = pixels_of(prepared)
-    if got.ndim == 2 or got.shape[2] != 3:
-        got = np.asarray(Image.fromarray(got).convert("RGB"))
-    assert np.array_equal(got, expected)
+    assert np.array_equal(pixels_of(prepared), expected)
     assert validate(prepared.data).is_legal
     return prepared
 
@@ -141,9 +139,8 @@ def veil(photo) -> Image.Image:
         ("RGBA", "ICO", {"sizes": [(120, 90)]}),
         ("RGBA", "SGI", {}),
         ("RGBA", "JPEG2000", {}),
-        ("RGBA", "BMP", {}),
     ],
-    ids=lambda value: str(value),
+    ids=str,
 )
 def test_transparent_parts_lie_on_white(veil, encoded, mode, file_format, options):
     """Alpha of every strength equals Pillow's paste on white, before any resize."""
@@ -158,7 +155,6 @@ def test_transparent_colour_lies_on_white(photo, encoded, mode):
     colour = image.getpixel((60, 45))
     prepared = assert_as_stated(encoded(image, "PNG", transparency=colour))
     assert "flattened on white" in prepared.changes
-    assert (pixels_of(prepared) == 255).any()
 
 
 def test_palette_with_graded_alpha_lies_on_white(photo, encoded):
@@ -615,16 +611,6 @@ def test_interlacing_counts_for_memory():
     assert caught.value.actual == 12_000 * 12_000 * 8 * 2
 
 
-def test_bomb_cannot_be_kept():
-    """A bomb that would pass untouched is still held against the limits."""
-    rng = np.random.default_rng(0)
-    data = png_of(rng.integers(0, 256, (100, 120, 3), dtype=np.uint8), 2, 8)
-    assert prepare(data).data == data
-    with pytest.raises(DecodeLimitError) as caught:
-        prepare(data, limits=Limits(max_pixels=11_999))
-    assert (caught.value.actual, caught.value.limit) == (12_000, 11_999)
-
-
 def test_limits_hold_for_pixels_too():
     """An array or a Pillow image above the limits is refused like a file."""
     limits = Limits(max_pixels=9_999)
@@ -638,8 +624,6 @@ def test_limits_hold_for_pixels_too():
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="99" height="99"></svg>'
 PPM = b"P6 40 40 255\n" + bytes(40 * 40 * 3)
 RADIANCE = b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y 40 +X 40\n" + bytes(40 * 40 * 4)
-ANALYZE = bytes(348)
-VIPS = b"\xb6\xa6\xf2\x08" + bytes(200)
 
 
 @pytest.mark.parametrize(
@@ -761,7 +745,7 @@ def test_data_uri_holds_the_bytes(photo):
     prepared = prepare(photo)
     head, body = prepared.data_uri.split(",")
     assert head == f"data:{prepared.media_type};base64"
-    assert zlib.crc32(prepared.data) == zlib.crc32(__import__("base64").b64decode(body))
+    assert base64.b64decode(body, validate=True) == prepared.data
     assert prepared.encoded_size == len(prepared.data)
 
 
@@ -1026,8 +1010,6 @@ def test_switches_of_the_process_are_left_alone(mixed, photo, encoded):
             Image.MAX_IMAGE_PIXELS,
             list(warnings.filters),
             [getattr(lib, name)() for name in caches],
-            pyvips.foreign_find_load_buffer if False else None,
-            pyvips.Image.new_from_memory(b"\0", 1, 1, 1, "uchar").avg(),
             # Not blocked by us: another user of libvips may want its loaders.
             lib.vips_foreign_find_load_buffer(PPM, len(PPM)) != pyvips.ffi.NULL,
         )
@@ -1042,8 +1024,6 @@ def test_switches_of_the_process_are_left_alone(mixed, photo, encoded):
 
 def test_sources_are_not_written_to(photo):
     """A Pillow image, an array and a buffer are the same after preparing."""
-    exif = Image.Exif()
-    exif[0x0112] = 6
     image = photo.convert("RGBA")
     image.getexif()[0x0112] = 6
     array = np.asarray(photo).copy()

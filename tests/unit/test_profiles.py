@@ -153,7 +153,6 @@ def test_high_resolution_is_refused_for_the_first_models(name):
         ("qwen-vl-mx", "qwen-vl-max"),
         ("qwen-vl-pluss", "qwen-vl-plus"),
         ("qwen3-vl-flsh", "qwen3-vl-flash"),
-        ("qwen2-vl-7b", "qwen2-vl-7b-instruct"),
     ],
 )
 def test_unknown_name_lists_the_nearest(name, first):
@@ -165,6 +164,14 @@ def test_unknown_name_lists_the_nearest(name, first):
     assert 1 <= len(caught.value.nearest) <= 3
     assert f"did you mean {first}" in str(caught.value)
     assert isinstance(caught.value, LookupError)
+
+
+@pytest.mark.parametrize("name", ["qwen2-vl-7b", "qwen2-vl-72b", "qwen2-vl-2b"])
+def test_the_beginning_of_a_name_is_among_the_nearest(name):
+    """Prove that an open model without its ending is offered with it."""
+    with pytest.raises(UnknownModelError) as caught:
+        qp.get_model(name)
+    assert f"{name}-instruct" in caught.value.nearest
 
 
 @pytest.mark.parametrize("name", ["", "%%%", "0"])

@@ -1,0 +1,660 @@
+"""The command line: data on stdout, talk on stderr, a status, and no traceback."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import types
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from qwenvl_prep import cli, list_models, validate
+
+COMMANDS = (
+    "bench",
+    "check",
+    "count",
+    "fit",
+    "models",
+    "prepare",
+    "probe",
+    "request",
+    "send",
+)
+PATH = os.pathsep.join(entry for entry in sys.path if entry)
+
+
+class Result(types.SimpleNamespace):
+    """What a run left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[dict]:
+        return [json.loads(line) for line in self.out.splitlines()]
+
+    def __repr__(self) -> str:
+        return f"status {self.code}\n{self.out}\n---\n{self.err}"
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Give a function that runs the command line in this process."""
+    monkeypatch.delenv("DASHSCOPE_API_KEY", raising=False)
+
+    def run_(*words, stdin: bytes = b"") -> Result:
+        monkeypatch.setattr(sys, "argv", ["qwenvl-prep", *map(str, words)])
+        stream = io.TextIOWrapper(io.BytesIO(stdin))
+        monkeypatch.setattr(sys, "stdin", stream)
+        with warnings.catch_warnings(), pytest.raises(SystemExit) as left:
+            cli.main()
+        captured = capsys.readouterr()
+        result = Result(code=left.value.code, out=captured.out, err=captured.err)
+        assert "Traceback" not in result.out + result.err, result
+        return result
+
+    return run_
+
+
+def spawn(*words, stdin: bytes = b"", cwd=None, **environ: str) -> Result:
+    """Run the command line as a process of its own."""
+    environ = {
+        "PATH": os.environ.get("PATH", ""),
+        "PYTHONPATH": PATH,
+        "PYTHONIOENCODING": "utf-8",
+        **environ,
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "qwenvl_prep", *map(os.fspath, words)],
+        input=stdin,
+        capture_output=True,
+        timeout=60,
+        cwd=cwd,
+        env=environ,
+        check=False,
+    )
+    result = Result(
+        code=done.returncode,
+        out=done.stdout.decode("utf-8", "replace"),
+        err=done.stderr.decode("utf-8", "replace"),
+    )
+    assert "Traceback" not in result.out + result.err, result
+    return result
+
+
+@pytest.fixture
+def folder(tmp_path, photo, encoded) -> Path:
+    """Give a folder as people have them: pictures, a document, hidden files."""
+    (tmp_path / "sub").mkdir()
+    (tmp_path / ".hidden").mkdir()
+    (tmp_path / "a.png").write_bytes(encoded(Image.new("RGB", (512, 512)), "PNG"))
+    (tmp_path / "b.jpg").write_bytes(encoded(Image.new("RGB", (1280, 1280)), "JPEG"))
+    (tmp_path / "notes.txt").write_bytes(b"not a picture at all\n")
+    (tmp_path / ".c.png").write_bytes(encoded(photo, "PNG"))
+    (tmp_path / ".hidden" / "d.png").write_bytes(encoded(photo, "PNG"))
+    (tmp_path / "sub" / "a.png").write_bytes(encoded(photo, "PNG"))
+    return tmp_path
+
+
+@pytest.fixture
+def png(tmp_path, photo, encoded) -> Path:
+    path = tmp_path / "photo.png"
+    path.write_bytes(encoded(photo, "PNG"))
+    return path
+
+
+@pytest.fixture
+def broken(tmp_path, photo, encoded) -> Path:
+    path = tmp_path / "broken.jpg"
+    path.write_bytes(encoded(photo, "JPEG")[:-300])
+    return path
+
+
+# ----------------------------------------------------------------- the seed's table
+
+
+def test_worked_table_of_the_provider(run, folder):
+    """512² costs 326, 1280² costs 1227, and 2118 with high resolution."""
+    seen = run("count", "--json", folder / "a.png", folder / "b.jpg")
+    assert [line["tokens"] for line in seen.lines] == [326, 1227]
+    high = run("count", "--json", "--high-resolution", folder / "b.jpg")
+    assert [line["tokens"] for line in high.lines] == [2118]
+
+
+def test_how_many_fit_is_the_provider_s_figure(run, folder):
+    """25 images of 1280² fit the maximum input, 14 with high resolution."""
+    many = [folder / "b.jpg"] * 26
+    default = run("fit", "--json", *many)
+    assert default.code == 1
+    record = default.lines[0]
+    assert (record["fits"], record["fitting_images"]) == (False, 25)
+    assert (record["total"], record["limit"]) == (26 * 1227, 30_720)
+    high = run("fit", "--json", "--high-resolution", *many)
+    assert high.lines[0]["fitting_images"] == 14
+    exact = run("fit", "--json", *many[:25])
+    assert (exact.code, exact.lines[0]["fits"]) == (0, True)
+    assert exact.lines[0]["total"] == 30_675
+
+
+def test_text_counts_in_the_budget(run, folder):
+    """25 images leave 44 tokens; a text of 45 bytes is too long."""
+    many = [folder / "b.jpg"] * 25
+    assert run("fit", *many, "-t", "x" * 44).code == 0
+    refused = run("fit", *many, "-t", "x" * 45)
+    assert refused.code == 1
+    assert "30,720" in refused.err
+    assert run("fit", *many, "-t", "x" * 90, "--text-tokens", "30").code == 0
+    assert run("fit", *many, "--reserve", "45").code == 1
+
+
+# ----------------------------------------------------------------------------- help
+
+
+def test_help_names_every_command(run):
+    """--help lists all commands; each has its own help, and both leave with 0."""
+    seen = run("--help")
+    assert seen.code == 0
+    for command in COMMANDS:
+        assert re.search(rf"^  {command} ", seen.out, re.MULTILINE)
+        assert run(command, "--help").code == 0 or command == "bench"
+    assert run("-h").out == seen.out
+
+
+def test_version_is_told(run):
+    """--version names the program and its version."""
+    from qwenvl_prep import __version__
+
+    assert __version__ in run("--version").out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["nonsense"],
+        ["count"],
+        ["count", "--nonsense", "x"],
+        ["prepare", "x.png", "--quality", "96"],
+        ["prepare", "x.png", "--max-tokens", "0"],
+        ["prepare", "x.png", "--max-bytes", "-1"],
+        ["prepare", "x.png", "--encoding", "gif"],
+        ["prepare", "x.png", "--workers", "0"],
+        ["request", "x.png", "--wire", "telegraph"],
+        ["send"],
+        ["send", "--request", "no-such-file.json"],
+        ["count", "x.png", "-m", "qwen-vl-plus", "--high-resolution"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_leaves_with_two(run, words):
+    """A wrong call is told on stderr with status 2, and nothing is on stdout."""
+    seen = run(*words)
+    assert seen.code == 2
+    assert seen.out == ""
+    assert seen.err
+
+
+def test_cap_below_the_models_least_is_wrong_usage(run, png):
+    """--max-tokens 1 once ended in a traceback from a worker."""
+    for command in ("prepare", "request"):
+        seen = run(command, png, "--max-tokens", "1")
+        assert seen.code == 2
+        assert "at least 4" in seen.err
+
+
+def test_unknown_model_suggests_near_names(run, png):
+    """A mistyped model is wrong usage, and the nearest names are told."""
+    for command in ("count", "check", "prepare", "fit", "request"):
+        seen = run(command, png, "-m", "qwen-vl-mx")
+        assert seen.code == 2
+        assert "did you mean qwen-vl-max" in seen.err
+    assert run("models", "qwen-vl-mx").code == 2
+
+
+# ------------------------------------------------------------------------- commands
+
+
+def test_count_shows_a_table_and_the_sum(run, folder):
+    """Without --json there is a table on stdout and the sum on stderr."""
+    seen = run("count", folder / "a.png", folder / "b.jpg")
+    assert seen.code == 0
+    assert re.search(r"a\.png +512×512 +326", seen.out)
+    assert re.search(r"b\.jpg +1280×1280 +1,227", seen.out)
+    assert "1,553" in seen.err
+    assert "30,720" in seen.err
+    assert run("count", "-q", folder / "a.png").err == ""
+
+
+def test_probe_tells_the_header(run, png):
+    """Probe gives the header's fields, as a table and as JSON."""
+    record = run("probe", "--json", png).lines[0]
+    assert record["file"] == str(png)
+    assert (record["format"], record["media_type"]) == ("PNG", "image/png")
+    assert (record["height"], record["width"]) == (90, 120)
+    assert "PNG" in run("probe", png).out
+
+
+def test_check_tells_findings(run, tmp_path, photo, encoded, png):
+    """Check lists every finding with its code, and leaves with 1 if one is illegal."""
+    gif = tmp_path / "small.gif"
+    gif.write_bytes(encoded(photo.resize((10, 50)), "GIF"))
+    assert run("check", png).code == 0
+    seen = run("check", "--json", png, gif, tmp_path / "none.png")
+    assert seen.code == 1
+    legal, small, missing = seen.lines
+    assert (legal["is_legal"], legal["findings"]) == (True, [])
+    codes = [finding["code"] for finding in small["findings"]]
+    assert codes == ["side-too-small", "format-not-accepted"]
+    assert (small["findings"][0]["actual"], small["findings"][0]["limit"]) == (10, 11)
+    assert not small["is_mendable"]
+    assert missing["findings"][0]["code"] == "unreadable-source"
+    table = run("check", png, gif)
+    assert "side-too-small" in table.out
+    assert run("check", gif, "-m", "qwen3-vl-plus").code == 1
+
+
+def test_models_are_listed(run):
+    """Every model has its line, and one model has all its fields."""
+    names = [model.name for model in list_models()]
+    seen = run("models")
+    assert all(name in seen.out for name in names)
+    assert [line["name"] for line in run("models", "--json").lines] == names
+    record = run("models", "qwen-vl-max", "--json").lines[0]
+    assert (record["factor"], record["max_input_tokens"]) == (28, 30_720)
+    assert "qwen3-vl-plus" in run("models", "qwen-vl-max").out
+
+
+def test_prepare_shows_what_would_be_sent(run, folder):
+    """Prepare without -o writes nothing and tells sizes, tokens and changes."""
+    before = sorted(folder.rglob("*"))
+    seen = run("prepare", "--json", folder / "a.png", folder / "b.jpg")
+    assert seen.code == 0
+    kept, resized = seen.lines
+    assert (kept["tokens"], resized["tokens"]) == (326, 1227)
+    assert (resized["height"], resized["width"]) == (980, 980)
+    assert "data_uri" not in kept
+    assert sorted(folder.rglob("*")) == before
+    assert "kept" in run("prepare", folder / "a.png").out
+
+
+def test_prepare_gives_data_uris_when_asked(run, png):
+    """--json --data-uri adds the URI whole."""
+    record = run("prepare", "--json", "--data-uri", png).lines[0]
+    head, body = record["data_uri"].split(",")
+    assert head == "data:image/png;base64"
+    assert base64.b64decode(body) == png.read_bytes()
+
+
+def test_prepare_options_reach_the_work(run, folder):
+    """Cap, bytes, encoding and workers do what they say."""
+    wide = folder / "b.jpg"
+    words = ("--max-tokens", "100", "--encoding", "png", "--workers", "2")
+    record = run("prepare", "--json", *words, wide).lines[0]
+    assert record["tokens"] <= 102
+    assert record["media_type"] == "image/png"
+    seen = run("prepare", "--max-bytes", "100", wide)
+    assert seen.code == 1
+    assert "100" in seen.err
+
+
+def test_prepare_writes_files(run, folder):
+    """-o writes each file under its own name, with the suffix of its content."""
+    out = folder / "out" / "deep"
+    seen = run("prepare", folder / "a.png", folder / "b.jpg", "-o", out)
+    assert seen.code == 0
+    assert sorted(path.name for path in out.iterdir()) == ["a.png", "b.jpg"]
+    for path in out.iterdir():
+        assert validate(path).findings == ()
+    assert (out / "a.png").read_bytes() == (folder / "a.png").read_bytes()
+
+
+def test_prepare_refuses_to_overwrite(run, png, tmp_path):
+    """A file that is there already stays, unless --overwrite is given."""
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "photo.png").write_bytes(b"mine")
+    seen = run("prepare", png, "-o", out)
+    assert seen.code == 1
+    assert "--overwrite" in seen.err
+    assert (out / "photo.png").read_bytes() == b"mine"
+    record = run("prepare", "--json", png, "-o", out).lines[0]
+    assert record["error"] == "SourceError"
+    assert run("prepare", png, "-o", out, "--overwrite").code == 0
+    assert (out / "photo.png").read_bytes() == png.read_bytes()
+    assert [path.name for path in out.iterdir()] == ["photo.png"]
+
+
+def test_two_files_of_one_name_are_both_written(run, folder):
+    """a.png of two folders become a.png and a-2.png, in the order given."""
+    out = folder / "out"
+    run("prepare", folder / "sub" / "a.png", folder / "a.png", "-o", out)
+    assert sorted(path.name for path in out.iterdir()) == ["a-2.png", "a.png"]
+    assert (out / "a.png").read_bytes() == (folder / "sub" / "a.png").read_bytes()
+    assert (out / "a-2.png").read_bytes() == (folder / "a.png").read_bytes()
+
+
+def test_written_suffix_belongs_to_the_content(run, tmp_path, photo, encoded):
+    """A WebP named .jpg is written as .webp; the misleading name once was kept."""
+    lying = tmp_path / "photo.jpg"
+    lying.write_bytes(encoded(photo, "WEBP"))
+    run("prepare", lying, "-o", tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["photo.webp"]
+
+
+@pytest.mark.parametrize("command", ["prepare", "request"])
+def test_output_that_cannot_be_written_is_refused(run, command, png, tmp_path):
+    """A file in the way of a folder once ended in a traceback."""
+    blocked = tmp_path / "blocked"
+    blocked.write_bytes(b"")
+    words = ["-t", "hi"] if command == "request" else []
+    for output in (blocked / "sub", blocked / "sub" / "deep"):
+        seen = run(command, png, *words, "-o", output)
+        assert seen.code == 1
+        assert "Writing" in seen.err
+    if command == "prepare":
+        assert run(command, png, "-o", blocked).code == 1
+    else:
+        assert run(command, png, *words, "-o", tmp_path).code == 1
+        assert run(command, png, *words, "-o", ".").code == 1
+    assert not [path for path in tmp_path.iterdir() if path.name.endswith(".part")]
+
+
+# --------------------------------------------------------------------------- inputs
+
+
+def test_folders_are_walked_in_order(run, folder):
+    """A folder gives its pictures, sorted; hidden ones and documents stay out."""
+    seen = run("count", "--json", folder)
+    names = [Path(line["file"]).relative_to(folder) for line in seen.lines]
+    assert [str(name) for name in names] == ["a.png", "b.jpg", os.path.join("sub", "a.png")]
+    assert seen.code == 0
+    assert "notes.txt" in seen.err
+    assert "notes.txt" not in run("count", "-q", folder).err
+
+
+def test_document_named_on_its_own_is_refused(run, folder):
+    """In a folder a document is left out; named by its own it is an error."""
+    seen = run("count", folder / "notes.txt", folder / "a.png")
+    assert seen.code == 1
+    assert "notes.txt" in seen.err
+    assert "326" in seen.out
+
+
+def test_damaged_picture_in_a_folder_is_not_left_out(run, tmp_path, broken):
+    """A broken picture is still a picture: it is refused, not passed over."""
+    seen = run("prepare", "--json", tmp_path)
+    assert seen.code == 1
+    assert [line["error"] for line in seen.lines] == ["DamagedImageError"]
+
+
+def test_folder_without_pictures_is_wrong_usage(run, tmp_path):
+    """Nothing to do is told, not passed over."""
+    (tmp_path / "notes.txt").write_bytes(b"words\n")
+    seen = run("count", tmp_path)
+    assert seen.code == 2
+    assert "no picture" in seen.err
+
+
+def test_stdin_is_an_input(run, png):
+    """A single - reads the image from stdin."""
+    seen = run("count", "--json", "-", stdin=png.read_bytes())
+    assert [(line["file"], line["tokens"]) for line in seen.lines] == [("stdin", 14)]
+    assert run("prepare", "-", stdin=b"").code == 1
+
+
+def test_data_uri_is_an_input(run, png):
+    """A data URI on the command line is read, however long its parts are."""
+    uri = "data:image/png;base64," + base64.b64encode(png.read_bytes()).decode()
+    record = run("count", "--json", uri).lines[0]
+    assert (record["file"], record["tokens"]) == ("data URI", 14)
+    # One part longer than a file's name may be once was an OSError.
+    long = run("count", "x" * 5_000)
+    assert long.code == 1
+
+
+@pytest.mark.parametrize("word", ["", "https://a.org/b.png", "data:image/png,abc"])
+def test_inputs_refused_early_are_told_too(run, png, word):
+    """What is refused before it is read stands in the JSON and on stderr as well."""
+    seen = run("count", "--json", word, png)
+    assert seen.code == 1
+    assert sorted("error" in line for line in seen.lines) == [False, True]
+    talked = run("prepare", word, png)
+    assert talked.code == 1
+    assert "refused" in talked.err
+
+
+def test_one_refusal_does_not_stop_the_others(run, png, broken, tmp_path):
+    """Good inputs are done, bad ones listed with their reason, and the status is 1."""
+    words = (broken, png, tmp_path / "none.png")
+    seen = run("prepare", *words, "-o", tmp_path / "out")
+    assert seen.code == 1
+    assert (tmp_path / "out" / "photo.png").is_file()
+    assert "broken.jpg" in seen.err
+    assert "none.png" in seen.err
+    lines = run("prepare", "--json", *words).lines
+    assert [line.get("error") for line in lines] == [
+        "DamagedImageError",
+        None,
+        "SourceError",
+    ]
+
+
+def test_markup_and_controls_in_names_do_nothing(run, tmp_path, photo, encoded):
+    """A name with brackets and escapes is shown as it is, and acts on nothing."""
+    path = tmp_path / "[red]x[bold].\x1b[31mpng"
+    path.write_bytes(encoded(photo, "PNG"))
+    seen = run("count", path)
+    assert "[red]x[bold]" in seen.out
+    assert "\x1b" not in seen.out
+    broken = tmp_path / "[bold]\x1b]0;title\x07"
+    broken.write_bytes(b"\x89PNG\r\n\x1a\n")
+    assert "\x1b" not in run("count", broken).err
+
+
+# -------------------------------------------------------------------------- requests
+
+
+def test_request_of_the_openai_wire(run, png):
+    """The body parses and has the form of the OpenAI-compatible API."""
+    words = ("-t", "What?", "--system", "Be short.", "--stream", "--high-resolution")
+    seen = run("request", png, *words)
+    assert seen.code == 0
+    body = json.loads(seen.out)
+    assert body["model"] == "qwen-vl-max"
+    assert body["stream"] is True
+    assert body["stream_options"] == {"include_usage": True}
+    assert body["vl_high_resolution_images"] is True
+    system, user = body["messages"]
+    assert system["content"] == [{"type": "text", "text": "Be short."}]
+    image, text = user["content"]
+    assert image["type"] == "image_url"
+    uri = "data:image/png;base64," + base64.b64encode(png.read_bytes()).decode()
+    assert image["image_url"] == {"url": uri}
+    assert text == {"type": "text", "text": "What?"}
+
+
+def test_request_of_the_dashscope_wire(run, png):
+    """The body parses and has the form of DashScope's own API."""
+    words = ("-t", "What?", "--wire", "dashscope", "--high-resolution")
+    body = json.loads(run("request", png, *words).out)
+    image, text = body["input"]["messages"][0]["content"]
+    assert image["image"].startswith("data:image/png;base64,")
+    assert text == {"text": "What?"}
+    assert body["parameters"]["vl_high_resolution_images"] is True
+
+
+def test_request_takes_addresses(run):
+    """An address is handed on as it is; the server fetches it."""
+    body = json.loads(run("request", "https://a.org/b.png", "-t", "What?").out)
+    part = body["messages"][0]["content"][0]
+    assert part["image_url"] == {"url": "https://a.org/b.png"}
+
+
+def test_request_is_written_to_a_file(run, png, tmp_path):
+    """-o writes the JSON whole and says so; stdout stays empty."""
+    path = tmp_path / "deep" / "request.json"
+    seen = run("request", png, "-t", "图中描绘的是什么?", "-o", path)
+    assert (seen.code, seen.out) == (0, "")
+    body = json.loads(path.read_bytes())
+    assert body["messages"][0]["content"][1]["text"] == "图中描绘的是什么?"
+    assert [one.name for one in path.parent.iterdir()] == ["request.json"]
+
+
+def test_request_with_arguments_for_the_sdk(run, png):
+    """--sdk gives keyword arguments, where the flag goes through extra_body."""
+    seen = run("request", png, "-t", "x", "--sdk", "--high-resolution")
+    assert json.loads(seen.out)["extra_body"] == {"vl_high_resolution_images": True}
+
+
+def test_request_of_a_video(run, png):
+    """Four frames are one video; fewer are refused."""
+    seen = run("request", *[png] * 4, "--video", "-t", "What?")
+    part = json.loads(seen.out)["messages"][0]["content"][0]
+    assert part["type"] == "video"
+    assert len(part["video"]) == 4
+    assert run("request", *[png] * 3, "--video", "-t", "What?").code == 1
+
+
+def test_request_refuses_what_does_not_fit(run, folder, broken):
+    """A refused image or a full budget writes no request."""
+    seen = run("request", broken, "-t", "x")
+    assert (seen.code, seen.out) == (1, "")
+    full = run("request", *[folder / "b.jpg"] * 26, "-t", "x")
+    assert (full.code, full.out) == (1, "")
+    assert "30,720" in full.err
+
+
+def test_request_takes_any_argument_for_text(tmp_path, png):
+    """A text that is no UTF-8 is refused or written as JSON, without a traceback."""
+    if os.name != "posix":
+        pytest.skip("arguments are text here")
+    path = tmp_path / "request.json"
+    seen = spawn("request", png, "-t", os.fsdecode(b"caf\xe9"), "-o", path)
+    assert seen.code in {0, 1, 2}
+    if seen.code == 0:
+        json.loads(path.read_bytes())
+
+
+def test_send_without_a_key_is_wrong_usage(run, png):
+    """No key is found before any image is prepared, and the variable is named."""
+    seen = run("send", png, "-t", "What?")
+    assert seen.code == 2
+    assert "DASHSCOPE_API_KEY" in seen.err
+    assert run("send", png, "--request", png).code == 2
+
+
+def test_send_refuses_a_file_that_is_no_request(run, tmp_path, monkeypatch):
+    """A file that is not JSON, or no request, is refused with its name."""
+    path = tmp_path / "request.json"
+    for text in ("", "[]", "{}", '{"model": 3}', "\x00"):
+        path.write_text(text, encoding="utf-8")
+        seen = run("send", "--request", path)
+        assert seen.code in {1, 2}
+        assert "request.json" in seen.err
+
+
+def test_send_that_reaches_nobody_leaves_with_three(run, png, monkeypatch):
+    """A network that is not there is status 3, and the key is in no output."""
+    monkeypatch.setenv("NO_PROXY", "*")
+    original = run
+
+    def with_key(*words):
+        monkeypatch.setenv("DASHSCOPE_API_KEY", "sk-canary-4711")
+        return original(*words)
+
+    base = "http://127.0.0.1:9/v1"  # the discard port, where nobody listens
+    seen = with_key("send", png, "-t", "x", "--base-url", base, "--timeout", "2")
+    assert seen.code == 3
+    assert "sk-canary-4711" not in seen.out + seen.err
+
+
+# ------------------------------------------------------------------- real processes
+
+
+def test_process_separates_data_and_talk(folder):
+    """In a real process stdout is data alone, stderr is talk, the status is 1."""
+    seen = spawn("count", "--json", folder, folder / "notes.txt")
+    assert seen.code == 1
+    assert [line.get("tokens") for line in seen.lines] == [326, 1227, 14, None]
+    assert "1,567" in seen.err
+    assert "tokens" not in spawn("count", "--json", "-q", folder).err
+
+
+def test_no_colour_where_there_is_no_terminal(folder, broken):
+    """Piped output has no escapes; NO_COLOR keeps them out even if colour is forced."""
+    plain = spawn("prepare", folder, broken)
+    assert "\x1b" not in plain.out + plain.err
+    silent = spawn("prepare", folder, broken, NO_COLOR="1", TERM="xterm-256color")
+    assert "\x1b[31m" not in silent.out + silent.err
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8:strict"])
+def test_any_encoding_of_the_terminal_works(folder, encoding):
+    """A terminal that cannot say × or a file's name gets a substitute."""
+    if os.name == "posix":
+        strange = os.path.join(os.fsencode(folder), b"\xff\xfe.png")
+        with open(strange, "wb") as file:  # noqa: PTH123 - a name that is no text
+            file.write((folder / "a.png").read_bytes())
+    for words in (("count",), ("count", "--json"), ("prepare",), ("check",)):
+        seen = spawn(*words, folder, PYTHONIOENCODING=encoding)
+        assert seen.code == 0
+        assert "326" in seen.out or words[0] == "check"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_full_disk_behind_stdout_is_told(folder):
+    """An output that cannot be written ends with status 1 and one line."""
+    for words in (["models"], ["count", "--json", str(folder)]):
+        with open("/dev/full", "w") as full:  # noqa: PTH123
+            done = subprocess.run(
+                [sys.executable, "-m", "qwenvl_prep", *words],
+                stdout=full,
+                stderr=subprocess.PIPE,
+                timeout=60,
+                env={"PATH": os.environ.get("PATH", ""), "PYTHONPATH": PATH},
+                check=False,
+            )
+        assert done.returncode == 1
+        assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a shell")
+def test_closed_streams_are_no_crash(folder):
+    """A reader that leaves early, and a closed stdin, end without a traceback."""
+    python = f"{sys.executable} -m qwenvl_prep"
+    for line in (
+        f"{python} models --json | head -1",
+        f"{python} models | head -1",
+        f"{python} count - <&-",
+        f"{python} count '{folder}' >&-",
+    ):
+        done = subprocess.run(
+            ["/bin/sh", "-c", line],
+            capture_output=True,
+            timeout=60,
+            env={"PATH": os.environ.get("PATH", ""), "PYTHONPATH": PATH},
+            check=False,
+        )
+        assert b"Traceback" not in done.stderr, (line, done.stderr)
+
+
+def test_large_folder_is_prepared_in_order(run, tmp_path):
+    """Forty pictures on four threads come out in the order of their names."""
+    for index in range(40):
+        array = np.full((40, 40 + index, 3), index, np.uint8)
+        Image.fromarray(array).save(tmp_path / f"{index:02}.png")
+    lines = run("prepare", "--json", "--workers", "4", tmp_path).lines
+    assert [Path(line["file"]).stem for line in lines] == [
+        f"{index:02}" for index in range(40)
+    ]
