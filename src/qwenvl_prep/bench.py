@@ -8,20 +8,16 @@ fine; 1: an answer was wrong or an input was refused; 2: wrong usage.
 
 from __future__ import annotations
 
-import base64
-import contextlib
 import functools
 import importlib
 import importlib.metadata
 import importlib.util
-import io
 import math
 import os
 import platform
 import sys
 import tempfile
 import warnings
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -31,33 +27,31 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 import pyvips
-from PIL import Image, ImageOps
+from PIL import Image
 from rich.markup import escape
 
 import qwenvl_prep as qp
 from qwenvl_prep import cli_tables as show
-from qwenvl_prep.bench_pictures import make_pictures, photo_pixels
+from qwenvl_prep.bench_cases import (
+    Comparison,
+    Picture,
+    Way,
+    count_files,
+    count_sizes,
+    prepare_cases,
+    prepare_many_cases,
+    resize_cases,
+)
+from qwenvl_prep.bench_pictures import make_pictures
 from qwenvl_prep.cli_inputs import expand
-from qwenvl_prep.decode import decode
 from qwenvl_prep.errors import QwenVLPrepError, UnsupportedFormatError
-from qwenvl_prep.profiles import DEFAULT_MODEL, get_model
+from qwenvl_prep.profiles import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from numpy.typing import NDArray
 
-    from qwenvl_prep.plan import Encoding, ImagePlan
-    from qwenvl_prep.prepare import PreparedImage
-
-__all__ = [
-    "count_in_numpy",
-    "count_in_python",
-    "main",
-    "number_text",
-    "prepare_with_pillow",
-    "spread_text",
-]
+__all__ = ["main", "number_text", "spread_text"]
 
 _REFUSED, _USAGE = 1, 2
 
@@ -69,355 +63,13 @@ _ROUNDS, _QUICK_ROUNDS = 9, 2
 # call of some microseconds would measure the clock.
 _LEAST_SECONDS = 0.02
 
-_MODEL = get_model(DEFAULT_MODEL)
-
-# Read once, so that the plain loops pay for no attribute either.
-_FACTOR, _MARKERS, _MAX_RATIO = _MODEL.factor, _MODEL.marker_tokens, _MODEL.max_ratio
-_MIN_PIXELS, _MAX_PIXELS = _MODEL.min_pixels, _MODEL.max_pixels
-
 _Refused = list[tuple[str, QwenVLPrepError]]
-
-
-# ---------------------------------------------------------------- the other ways
-
-
-def count_in_python(height: int, width: int) -> int:
-    """
-    Count billed tokens as the provider's sample code does, for the default model.
-
-    Parameters
-    ----------
-    height, width : int
-        Size of the upright image in pixels, at least 1.
-
-    Returns
-    -------
-    int
-        Vision tokens and markers; 0 where the ratio is above 200:1.
-
-    Examples
-    --------
-    >>> count_in_python(1280, 1280)
-    1227
-    """
-    if max(height, width) > _MAX_RATIO * min(height, width):
-        return 0
-    rows = round(height / _FACTOR) * _FACTOR
-    columns = round(width / _FACTOR) * _FACTOR
-    if rows * columns > _MAX_PIXELS:
-        beta = math.sqrt(height * width / _MAX_PIXELS)
-        rows = math.floor(height / beta / _FACTOR) * _FACTOR
-        columns = math.floor(width / beta / _FACTOR) * _FACTOR
-    elif rows * columns < _MIN_PIXELS:
-        beta = math.sqrt(_MIN_PIXELS / (height * width))
-        rows = math.ceil(height * beta / _FACTOR) * _FACTOR
-        columns = math.ceil(width * beta / _FACTOR) * _FACTOR
-    return rows * columns // _FACTOR**2 + _MARKERS
-
-
-def count_in_numpy(
-    heights: NDArray[np.int64], widths: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """
-    Count billed tokens of many images with whole-array arithmetic.
-
-    Parameters
-    ----------
-    heights, widths : ndarray of int64, shape (n,)
-        Sizes of the upright images in pixels, at least 1.
-
-    Returns
-    -------
-    ndarray of int64, shape (n,)
-        As :func:`count_in_python`, one by one.
-    """
-    rows = np.rint(heights / _FACTOR)
-    columns = np.rint(widths / _FACTOR)
-    squares = rows * columns
-    large = squares > _MAX_PIXELS // _FACTOR**2
-    small = squares < _MIN_PIXELS // _FACTOR**2
-    high, wide = heights[large], widths[large]
-    beta = np.sqrt(high * wide / _MAX_PIXELS)
-    squares[large] = np.floor(high / beta / _FACTOR) * np.floor(wide / beta / _FACTOR)
-    high, wide = heights[small], widths[small]
-    beta = np.sqrt(_MIN_PIXELS / (high * wide))
-    squares[small] = np.ceil(high * beta / _FACTOR) * np.ceil(wide * beta / _FACTOR)
-    longest, shortest = np.maximum(heights, widths), np.minimum(heights, widths)
-    return np.where(
-        longest > _MAX_RATIO * shortest, 0, squares.astype(np.int64) + _MARKERS
-    )
-
-
-def prepare_with_pillow(path: Path, height: int, width: int, label: str) -> str:
-    """
-    Go from a file to a data URI with Pillow and the standard library alone.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    height, width : int
-        Size to send, in pixels.
-    label : str
-        How to encode: ``"PNG"`` or, for example, ``"JPEG 90 4:2:0"``.
-
-    Returns
-    -------
-    str
-        The data URI.
-    """
-    picture = _picture_of_pillow(path, height, width)
-    file = io.BytesIO()
-    name, *settings = label.split()
-    if settings:
-        quality, chroma = settings
-        picture.save(file, name, quality=int(quality), subsampling=chroma)
-    else:
-        picture.save(file, name)
-    body = base64.b64encode(file.getvalue()).decode("ascii")
-    return f"data:image/{name.lower()};base64,{body}"
-
-
-def _picture_of_pillow(path: Path, height: int, width: int) -> Image.Image:
-    with Image.open(path) as opened:
-        picture = ImageOps.exif_transpose(opened)
-    if picture.mode.startswith("I;16"):
-        # convert("RGB") would clip everything above 255 to white.
-        high_bytes = (np.asarray(picture) >> 8).astype(np.uint8)
-        picture = Image.fromarray(high_bytes)
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        ground = Image.new("RGB", picture.size, "white")
-        ground.paste(picture, mask=picture.getchannel("A"))
-        picture = ground
-    picture = picture.convert("RGB")
-    if picture.size != (width, height):
-        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
-    return picture
-
-
-# ---------------------------------------------------------------- what is compared
-
-
-@dataclass(frozen=True, slots=True)
-class _Way:
-    """One way to do it: who, the call, and how many items a call works off."""
-
-    name: str
-    run: Callable[[], object]
-    items: int = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Comparison:
-    """Our way beside others on one input; *problem* says what ours got wrong."""
-
-    group: str
-    subject: str
-    unit: str
-    ours: _Way
-    peers: tuple[_Way, ...]
-    problem: str
-    megapixels: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Picture:
-    """A file that was prepared once without refusal, by us and by Pillow."""
-
-    name: str
-    path: Path
-    plan: ImagePlan
-
-    @property
-    def megapixels(self) -> float:
-        return self.plan.info.height * self.plan.info.width / 1e6
-
-
-def _count_sizes(*, quick: bool) -> Iterator[_Comparison]:
-    n, n_sample = (20_000, 2_000) if quick else (1_000_000, 20_000)
-    rng = np.random.default_rng(1)
-    # Evenly spread over orders of magnitude: every branch of the rule is taken.
-    heights, widths = np.exp(rng.uniform(0, math.log(12_000), (2, n))).astype(np.int64)
-    sample = list(
-        zip(heights[:n_sample].tolist(), widths[:n_sample].tolist(), strict=True)
-    )
-    counts = qp.count_tokens_many(heights, widths)
-    by_rule = [count_in_python(height, width) for height, width in sample]
-    problem = ""
-    if counts[:n_sample].tolist() != by_rule:
-        problem = "counts differ from the rule in Python"
-    elif not np.array_equal(counts, count_in_numpy(heights, widths)):
-        problem = "counts differ from the rule in NumPy"
-    yield _Comparison(
-        group="count-sizes",
-        subject=f"{n:,} random sizes",
-        unit="sizes",
-        ours=_Way("ours", lambda: qp.count_tokens_many(heights, widths), n),
-        peers=(
-            _Way("NumPy", lambda: count_in_numpy(heights, widths), n),
-            _Way(
-                "Python loop",
-                lambda: [count_in_python(height, width) for height, width in sample],
-                n_sample,
-            ),
-        ),
-        problem=problem,
-    )
-
-
-def _count_files(pictures: Sequence[_Picture]) -> Iterator[_Comparison]:
-    paths = [picture.path for picture in pictures]
-
-    def with_pillow() -> list[int]:
-        counts = []
-        for path in paths:
-            with Image.open(path) as image:
-                width, height = image.size
-            # The rule is symmetric, so the orientation does not matter to the count.
-            counts.append(count_in_python(height, width))
-        return counts
-
-    def ours() -> list[int]:
-        return [qp.count_tokens(path) for path in paths]
-
-    peers = [_Way("Pillow", with_pillow, len(paths))]
-    if importlib.util.find_spec("imagesize") is not None:
-        imagesize = importlib.import_module("imagesize")
-
-        def with_imagesize() -> list[int]:
-            sizes = [imagesize.get(path) for path in paths]
-            return [count_in_python(height, width) for width, height in sizes]
-
-        # It raises, or gives (-1, -1), for what it does not read; half an answer is
-        # no peer.
-        with contextlib.suppress(Exception):
-            if with_imagesize() == with_pillow():
-                peers.append(_Way("imagesize", with_imagesize, len(paths)))
-    is_right = ours() == with_pillow()
-    yield _Comparison(
-        group="count-files",
-        subject=f"{len(paths)} files, from the page cache",
-        unit="files",
-        ours=_Way("ours", ours, len(paths)),
-        peers=tuple(peers),
-        problem="" if is_right else "counts differ from the rule on Pillow's sizes",
-    )
-
-
-def _resize(*, quick: bool) -> Iterator[_Comparison]:
-    rng = np.random.default_rng(2)
-    pixels = photo_pixels(*((900, 1200) if quick else (3024, 4032)), rng=rng)
-    height, width = qp.smart_resize(*pixels.shape[:2])
-    # Each side gets the pixels where it keeps them anyway.
-    picture = Image.fromarray(pixels)
-
-    def with_pillow() -> Image.Image:
-        return picture.resize((width, height), Image.Resampling.BICUBIC)
-
-    is_right = np.array_equal(
-        qp.resize(pixels, height, width), np.asarray(with_pillow())
-    )
-    yield _Comparison(
-        group="resize",
-        subject=f"{picture.height}×{picture.width} → {height}×{width}, pixels only",
-        unit="images",
-        ours=_Way("ours", lambda: qp.resize(pixels, height, width)),
-        peers=(_Way("Pillow", with_pillow),),
-        problem="" if is_right else "pixels differ from Pillow's",
-        megapixels=picture.height * picture.width / 1e6,
-    )
-
-
-def _prepare(pictures: Sequence[_Picture]) -> Iterator[_Comparison]:
-    for picture in pictures:
-        yield _prepare_one(picture, "auto")
-        # "auto" writes a lossless original twice and keeps the shorter: by choice
-        # twice the work.  The second row is the like-for-like one.
-        if picture.plan.info.is_lossless and not picture.plan.is_kept:
-            yield _prepare_one(picture, "jpeg")
-
-
-def _prepare_one(picture: _Picture, encoding: Encoding) -> _Comparison:
-    path = picture.path
-    image = qp.prepare(path, encoding=encoding)
-    info = image.plan.info
-    # Where we keep the bytes, Pillow's way is still the whole way.
-    label = "JPEG 90 4:2:0" if image.plan.is_kept else image.changes[-1]
-    peers = [
-        _Way(
-            "Pillow",
-            lambda: prepare_with_pillow(path, image.height, image.width, label),
-        )
-    ]
-    size = f"{picture.name} {info.upright_height}×{info.upright_width}"
-    if image.plan.is_kept:
-        done = "kept"
-        peers.append(_Way("read + base64", lambda: _as_it_is(path, image.media_type)))
-    else:
-        is_chosen = encoding == "auto" and info.is_lossless
-        done = f"→ {image.height}×{image.width} {'auto: ' * is_chosen}{label}"
-    return _Comparison(
-        group="prepare",
-        subject=f"{size} {done}",
-        unit="images",
-        ours=_Way("ours", lambda: qp.prepare(path, encoding=encoding).data_uri),
-        peers=tuple(peers),
-        problem=_problem_of(path, image),
-        megapixels=picture.megapixels,
-    )
-
-
-def _as_it_is(path: Path, media_type: str) -> str:
-    body = base64.b64encode(path.read_bytes()).decode("ascii")
-    return f"data:{media_type};base64,{body}"
-
-
-def _problem_of(path: Path, image: PreparedImage) -> str:
-    """Say what is wrong with a prepared image, or nothing."""
-    info = image.plan.info
-    if image.tokens != count_in_python(info.upright_height, info.upright_width):
-        return "tokens differ from the rule in Python"
-    if image.plan.is_kept:
-        is_right = image.data_uri == _as_it_is(path, image.media_type)
-        return "" if is_right else "kept bytes differ from the file's"
-    with Image.open(io.BytesIO(image.data)) as sent:
-        if sent.size != (image.width, image.height):
-            return f"sent as {sent.height}×{sent.width}, planned otherwise"
-    # Compared before JPEG, which would hide what it rounds away.
-    pixels = decode(path.read_bytes(), info).data
-    if image.plan.is_resized:
-        pixels = qp.resize(pixels, image.height, image.width)
-    of_pillow = np.asarray(_picture_of_pillow(path, image.height, image.width))
-    return "" if np.array_equal(pixels, of_pillow) else "pixels differ from Pillow's"
-
-
-def _prepare_many(pictures: Sequence[_Picture]) -> Iterator[_Comparison]:
-    paths = [picture.path for picture in pictures]
-
-    def prepare(workers: int) -> list[str]:
-        # As JPEG: writing one PNG beside it would take longer than all the rest.
-        results = qp.prepare_many(paths, encoding="jpeg", workers=workers)
-        # None was refused when it was prepared alone.
-        return [one.data_uri for one in results if not isinstance(one, QwenVLPrepError)]
-
-    one_by_one = [qp.prepare(path, encoding="jpeg").data_uri for path in paths]
-    is_right = prepare(2) == one_by_one
-    yield _Comparison(
-        group="prepare-many",
-        subject=f"{len(paths)} pictures as JPEG, 2 workers",
-        unit="images",
-        ours=_Way("ours", lambda: prepare(2), len(paths)),
-        peers=(_Way("1 worker", lambda: prepare(1), len(paths)),),
-        problem="" if is_right else "results differ from those of prepare",
-        megapixels=sum(picture.megapixels for picture in pictures) / len(paths),
-    )
 
 
 # ---------------------------------------------------------------- measuring
 
 
-def _measure(comparison: _Comparison, *, rounds: int, least: float) -> Iterator[Any]:
+def _measure(comparison: Comparison, *, rounds: int, least: float) -> Iterator[Any]:
     """Time all ways in turns, A B A B, and give one record for each peer."""
     ways = (comparison.ours, *comparison.peers)
     # The warm-up also tells how often a short call is repeated within one turn.
@@ -444,7 +96,7 @@ def _measure(comparison: _Comparison, *, rounds: int, least: float) -> Iterator[
         }
 
 
-def _seconds(way: _Way, repeats: int) -> float:
+def _seconds(way: Way, repeats: int) -> float:
     start = perf_counter()
     for _ in range(repeats):
         way.run()
@@ -469,7 +121,7 @@ def _header() -> dict[str, Any]:
         "numpy": np.__version__,
         "pyvips": importlib.metadata.version("pyvips"),
         "libvips": ".".join(str(pyvips.version(part)) for part in range(3)),
-        "model": _MODEL.name,
+        "model": DEFAULT_MODEL,
     }
 
 
@@ -557,12 +209,12 @@ def _comparisons(
     *,
     quick: bool,
     say: Callable[[str], None],
-) -> Iterator[_Comparison]:
+) -> Iterator[Comparison]:
     """Give the comparisons one by one, so that one set of pixels is held at a time."""
     if "count-sizes" in groups:
-        yield from _count_sizes(quick=quick)
+        yield from count_sizes(quick=quick)
     if "resize" in groups:
-        yield from _resize(quick=quick)
+        yield from resize_cases(quick=quick)
     if not {"count-files", "prepare", "prepare-many"}.intersection(groups):
         return
     if inputs:
@@ -574,11 +226,11 @@ def _comparisons(
     if not pictures:
         return
     if "count-files" in groups:
-        yield from _count_files(pictures)
+        yield from count_files(pictures)
     if "prepare" in groups:
-        yield from _prepare(pictures)
+        yield from prepare_cases(pictures)
     if "prepare-many" in groups:
-        yield from _prepare_many(pictures)
+        yield from prepare_many_cases(pictures)
 
 
 def _files(words: Sequence[str], refused: _Refused) -> Iterator[tuple[str, Path]]:
@@ -594,7 +246,7 @@ def _files(words: Sequence[str], refused: _Refused) -> Iterator[tuple[str, Path]
             yield name, source.path
 
 
-def _accepted(files: Iterable[tuple[str, Path]], refused: _Refused) -> list[_Picture]:
+def _accepted(files: Iterable[tuple[str, Path]], refused: _Refused) -> list[Picture]:
     """Prepare each file once, both ways; what either refuses is no race."""
     pictures = []
     for name, path in files:
@@ -604,7 +256,7 @@ def _accepted(files: Iterable[tuple[str, Path]], refused: _Refused) -> list[_Pic
         except QwenVLPrepError as exc:
             refused.append((name, exc))
         else:
-            pictures.append(_Picture(name, path, image.plan))
+            pictures.append(Picture(name, path, image.plan))
     return pictures
 
 

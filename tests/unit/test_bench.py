@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import qwenvl_prep as qp
-from qwenvl_prep import bench
+from qwenvl_prep import bench, bench_peers
 from qwenvl_prep.bench_pictures import photo_pixels, screen_pixels
 
 HEADER_FIELDS = {
@@ -169,9 +169,9 @@ def test_statements_of_the_rule_agree_on_edges():
     """Both peers and our own count give the published numbers where the rule turns."""
     heights, widths = np.array(list(EDGES)).T
     expected = list(EDGES.values())
-    in_python = [bench.count_in_python(*size) for size in EDGES]
+    in_python = [bench_peers.count_in_python(*size) for size in EDGES]
     assert in_python == expected
-    assert bench.count_in_numpy(heights, widths).tolist() == expected
+    assert bench_peers.count_in_numpy(heights, widths).tolist() == expected
     assert qp.count_tokens_many(heights, widths).tolist() == expected
 
 
