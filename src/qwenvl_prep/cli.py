@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import sys
 import warnings
@@ -51,6 +52,12 @@ def main() -> NoReturn:
     # This process is ours: decoders' own warnings about a file say nothing that the
     # refusal or the table does not say.
     warnings.simplefilter("ignore")
+    for library in ("PIL", "pyvips"):
+        logging.getLogger(library).addHandler(logging.NullHandler())
+    # Python leaves None where the caller closed a stream.
+    nowhere = Path(os.devnull)
+    sys.stdout = sys.stdout or nowhere.open("w", encoding="utf-8")
+    sys.stderr = sys.stderr or nowhere.open("w", encoding="utf-8")
     for stream in (sys.stdout, sys.stderr):
         # A file's name may hold what the terminal's encoding cannot say.
         if isinstance(stream, io.TextIOWrapper):
@@ -408,7 +415,8 @@ def request_command(
     if output is None:
         click.echo(text)
         return
-    steps.write_file(output, text.encode())
+    # A lone surrogate from the command line becomes its JSON escape.
+    steps.write_file(output, text.encode("utf-8", "backslashreplace"))
     if not quiet:
         steps.talk(f"The request stands in {output} ({show.bytes_text(len(text))}).")
 

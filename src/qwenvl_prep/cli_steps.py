@@ -35,6 +35,20 @@ if TYPE_CHECKING:
 # Exit status where some input was refused.
 REFUSED = 1
 
+# What written files are called: by their content, never by the input's name.
+_SUFFIX_OF_TYPE = {
+    "image/bmp": ".bmp",
+    "image/heic": ".heic",
+    "image/icns": ".icns",
+    "image/jp2": ".jp2",
+    "image/jpeg": ".jpg",
+    "image/png": ".png",
+    "image/sgi": ".sgi",
+    "image/tiff": ".tif",
+    "image/webp": ".webp",
+    "image/x-icon": ".ico",
+}
+
 # Refused inputs, by name.
 Refused: TypeAlias = list[tuple[str, QwenVLPrepError]]
 
@@ -257,9 +271,7 @@ def write_image(
     image: PreparedImage, folder: Path, taken: set[Path], *, overwrite: bool
 ) -> None:
     """Write a prepared image under its own name, with the suffix of its content."""
-    suffix = {"image/jpeg": ".jpg", "image/png": ".png"}.get(
-        image.media_type, Path(image.name).suffix
-    )
+    suffix = _SUFFIX_OF_TYPE[image.media_type]
     stem = Path(image.name).stem or "image"
     path = folder / f"{stem}{suffix}"
     number = 2

@@ -23,6 +23,7 @@ import numpy as np
 from qwenvl_prep._native.flatten import flatten_rgba
 from qwenvl_prep.errors import (
     DamagedImageError,
+    DecodeLimitError,
     ImageError,
     UnsupportedFormatError,
 )
@@ -163,7 +164,7 @@ def decode_pixels(
     if isinstance(pixels, np.ndarray):
         samples = pixels if pixels.ndim == 3 else pixels[:, :, None]
         return Pixels(_to_rgb(samples))
-    with _pillow_door("the Pillow image"):
+    with _pillow_door("Pillow image", info):
         return _from_pillow(pixels, pixels.format or "image")
 
 
@@ -252,7 +253,7 @@ def _decode_pillow(data: bytes, info: ImageInfo) -> Pixels:
     from PIL import Image
 
     with (
-        _pillow_door(info.format),
+        _pillow_door(info.format, info),
         Image.open(io.BytesIO(data), formats=_PILLOW_PLUGINS[info.format]) as image,
     ):
         return _from_pillow(image, info.format, info.orientation)
@@ -294,11 +295,22 @@ def _from_pillow(
 
 
 @contextmanager
-def _pillow_door(name: str) -> Iterator[None]:
+def _pillow_door(name: str, info: ImageInfo) -> Iterator[None]:
+    from PIL import Image
+
     try:
         yield
     except (MemoryError, ImageError):
         raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:
+        # Pillow's own limit, which belongs to the process; ours was kept already.
+        raise DecodeLimitError(
+            f"Pillow refuses this {name} by its own limit of "
+            f"PIL.Image.MAX_IMAGE_PIXELS; if you trust the file, raise that",
+            limit_name="PIL.Image.MAX_IMAGE_PIXELS",
+            actual=info.height * info.width,
+            limit=Image.MAX_IMAGE_PIXELS or 0,
+        ) from exc
     # Broken files make Pillow raise OSError, SyntaxError, ValueError, IndexError,
     # KeyError, struct.error, zlib.error and more; all of them mean the same here.
     except Exception as exc:
@@ -318,7 +330,7 @@ def _decode_heif(data: bytes, info: ImageInfo) -> Pixels:
             format=info.format,
             extra="heif",
         ) from exc
-    with _pillow_door(info.format):
+    with _pillow_door(info.format, info):
         # libheif turns the picture by itself; the EXIF tag must not turn it again.
         image = pillow_heif.open_heif(data, convert_hdr_to_8bit=True).to_pillow()
         return _from_pillow(image, info.format, orientation=1)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from qwenvl_prep.headers import ImageInfo
 
-__all__ = ["can_tell_if_whole", "is_whole"]
+__all__ = ["is_whole"]
 
 _U16 = Struct(">H")
 _PNG_CHUNK = Struct(">I4s")
@@ -18,26 +18,22 @@ _CRC = Struct(">I")
 _SOI_LENGTH = 2
 _START_OF_SCAN = 0xDA
 _END_OF_IMAGE = b"\xff\xd9"
+# Frames coded with Huffman tables, block by block: baseline and extended.
+_SEQUENTIAL = frozenset({0xC0, 0xC1})
+_BLOCK = 8
+
 _PNG_SIGNATURE_LENGTH = 8
-
-
-def can_tell_if_whole(info: ImageInfo) -> bool:
-    """
-    Tell whether :func:`is_whole` has an answer for this type.
-
-    Only JPEG and PNG mark their end in a way that is worth believing; the others
-    have to be decoded to be known as whole.
-    """
-    return info.format in {"JPEG", "PNG"}
 
 
 def is_whole(data: bytes, info: ImageInfo) -> bool:
     """
-    Tell whether a JPEG or PNG ends where it says it ends.
+    Tell whether a file ends where it says it ends.
 
     A file that was cut off has a perfect header, and the API answers about the part
-    that arrived.  A JPEG is whole when an end marker follows its first scan; a PNG
-    when every chunk up to ``IEND`` is there with the checksum its writer gave it.
+    that arrived.  A JPEG is whole when an end marker follows its first scan, and the
+    scan is not shorter than the shortest code for so many blocks; a PNG when every
+    chunk up to ``IEND`` is there with the checksum its writer gave it.  Other types
+    mark no end that is worth believing and pass; they have to be decoded.
 
     Parameters
     ----------
@@ -46,11 +42,14 @@ def is_whole(data: bytes, info: ImageInfo) -> bool:
     info : ImageInfo
         What its header says.
     """
-    return _is_whole_jpeg(data) if info.format == "JPEG" else _is_whole_png(data)
+    if info.format == "JPEG":
+        return _is_whole_jpeg(data, info)
+    return info.format != "PNG" or _is_whole_png(data)
 
 
-def _is_whole_jpeg(data: bytes) -> bool:
+def _is_whole_jpeg(data: bytes, info: ImageInfo) -> bool:
     position = _SOI_LENGTH
+    frame = 0
     while position + 4 <= len(data):
         if data[position] != 0xFF:
             return False
@@ -59,12 +58,28 @@ def _is_whole_jpeg(data: bytes) -> bool:
             position += 1
         elif marker == _START_OF_SCAN:
             # An end marker before the scan belongs to a thumbnail in a segment.
-            return data.rfind(_END_OF_IMAGE) > position
+            end = data.rfind(_END_OF_IMAGE)
+            return end - position >= _least_scan_bytes(info, frame)
         elif marker == 0x01 or 0xD0 <= marker <= 0xD7:  # markers without a length
             position += 2
         else:
+            if 0xC0 <= marker <= 0xCF and marker not in {0xC4, 0xC8, 0xCC}:
+                frame = marker
             position += 2 + _U16.unpack_from(data, position + 2)[0]
     return False
+
+
+def _least_scan_bytes(info: ImageInfo, frame: int) -> int:
+    """
+    Give a length that no complete scan falls below.
+
+    The brightness of every block of 8 × 8 pixels takes one code for its mean and, in
+    sequential files, one more for its end; a code has at least one bit.
+    """
+    blocks = -(-info.height // _BLOCK) * -(-info.width // _BLOCK)
+    if frame in _SEQUENTIAL:
+        return blocks * 2 // 8
+    return 1
 
 
 def _is_whole_png(data: bytes) -> bool:

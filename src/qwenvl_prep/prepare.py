@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from qwenvl_prep.data_uri import to_data_uri
 from qwenvl_prep.errors import IllegalImageError, QwenVLPrepError
-from qwenvl_prep.integrity import can_tell_if_whole, is_whole
+from qwenvl_prep.integrity import is_whole
 from qwenvl_prep.limits import DEFAULT_LIMITS, Limits
 from qwenvl_prep.plan import Encoding, ImagePlan, PlanOptions, cap_pixels, plan_image
 from qwenvl_prep.probe import probe, probe_bytes
@@ -204,13 +205,23 @@ def prepare_many(
     if workers < 1:
         raise ValueError(f"Expected at least 1 worker but received {workers}")
 
-    def attempt(source: Any) -> PreparedImage | QwenVLPrepError:
+    def recognise(source: Any) -> Source | QwenVLPrepError:
         try:
-            return _prepare(as_source(source, limits=limits), profile, options, limits)
+            return as_source(source, limits=limits)
         except QwenVLPrepError as exc:
             return exc
 
-    return _in_order(attempt, sources, workers)
+    def attempt(source: Source | QwenVLPrepError) -> PreparedImage | QwenVLPrepError:
+        if isinstance(source, QwenVLPrepError):
+            return source
+        try:
+            return _prepare(source, profile, options, limits)
+        except QwenVLPrepError as exc:
+            return exc
+
+    # Recognised on the caller's thread, before a generator goes on and closes the
+    # file or fills the buffer anew.
+    return _in_order(attempt, map(recognise, sources), workers)
 
 
 def _in_order(
@@ -250,13 +261,18 @@ def _prepare(
         suffix=source.suffix,
         label=source.label,
     )
-    if plan.is_kept and can_tell_if_whole(info) and is_whole(data, info):
+    is_kept = plan.is_kept and is_whole(data, info)
+    if is_kept and info.format == "JPEG":
         return _keep(plan, data)
     from qwenvl_prep.decode import decode
 
+    # Where bytes are kept, decoding them is the proof that they hold what their
+    # header says.  A JPEG alone is taken at its end marker and its length.
     pixels = decode(data, info, limits=limits)
-    # Where bytes are kept, decoding them was the proof that the file is whole.
-    return _keep(plan, data) if plan.is_kept else _render(plan, pixels)
+    if is_kept:
+        return _keep(plan, data)
+    # All pixels are there but not the file's own end, so the pixels are sent.
+    return _render(dataclasses.replace(plan, is_kept=False), pixels)
 
 
 def _keep(plan: ImagePlan, data: bytes) -> PreparedImage:

@@ -54,6 +54,7 @@ class Outcome:
 
     @property
     def name(self) -> str:
+        """Path inside the corpus, as the manifest has it."""
         return str(self.path.relative_to(ROOT))
 
 

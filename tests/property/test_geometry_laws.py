@@ -192,6 +192,35 @@ def test_ratio_above_200_is_refused(height, width):
         assert max(qp.smart_resize(height, width)) >= 28
 
 
+@pytest.mark.parametrize(
+    ("side", "max_pixels", "expected"),
+    [
+        # Converting the area to a double first gives 64,433,040 and 52,864,223.
+        (1_337_462_520, 4_151_616_643_641_600, 64_433_039),
+        (1_711_383_415, 2_794_626_179_122_176, 52_864_224),
+        # Forgetting the rest of the integer division gives one more.
+        (1_574_014_899, 63_797_536_376_896, 7_987_335),
+        (2_798_400_446, 3_782_701_792_490_929, 61_503_672),
+    ],
+)
+def test_division_of_huge_areas_rounds_once(side, max_pixels, expected):
+    """Prove sizes that differ where a quotient of huge areas is rounded twice."""
+    rule = (1, 1, max_pixels)
+    assert published_rule(side, side, *rule) == (expected, expected)
+    assert qp.smart_resize(side, side, **caps_of(rule)) == (expected, expected)
+
+
+@pytest.mark.parametrize("root", [2**13, 2**20 + 3, 2**25 + 1, 2**26 - 1, 2**26])
+def test_strict_square_of_a_large_cap(root):
+    """Prove that the root of a cap near a large square is not rounded up."""
+    side = 3_000_000_000
+    for cap, expected in ((root**2 - 1, root - 1), (root**2, root)):
+        size = qp.smart_resize(
+            side, side, factor=1, min_pixels=1, max_pixels=cap, rule="strict"
+        )
+        assert size == (expected, expected)
+
+
 # The strict rule
 
 

@@ -42,6 +42,7 @@ class Result(types.SimpleNamespace):
 
     @property
     def lines(self) -> list[dict]:
+        """Every line of stdout, as JSON."""
         return [json.loads(line) for line in self.out.splitlines()]
 
     def __repr__(self) -> str:
@@ -377,7 +378,7 @@ def test_folders_are_walked_in_order(run, folder):
     """A folder gives its pictures, sorted; hidden ones and documents stay out."""
     seen = run("count", "--json", folder)
     names = [Path(line["file"]).relative_to(folder) for line in seen.lines]
-    assert [str(name) for name in names] == ["a.png", "b.jpg", os.path.join("sub", "a.png")]
+    assert names == [Path("a.png"), Path("b.jpg"), Path("sub", "a.png")]
     assert seen.code == 0
     assert "notes.txt" in seen.err
     assert "notes.txt" not in run("count", "-q", folder).err
@@ -391,9 +392,9 @@ def test_document_named_on_its_own_is_refused(run, folder):
     assert "326" in seen.out
 
 
-def test_damaged_picture_in_a_folder_is_not_left_out(run, tmp_path, broken):
+def test_damaged_picture_in_a_folder_is_not_left_out(run, broken):
     """A broken picture is still a picture: it is refused, not passed over."""
-    seen = run("prepare", "--json", tmp_path)
+    seen = run("prepare", "--json", broken.parent)
     assert seen.code == 1
     assert [line["error"] for line in seen.lines] == ["DamagedImageError"]
 
@@ -554,7 +555,7 @@ def test_send_without_a_key_is_wrong_usage(run, png):
     assert run("send", png, "--request", png).code == 2
 
 
-def test_send_refuses_a_file_that_is_no_request(run, tmp_path, monkeypatch):
+def test_send_refuses_a_file_that_is_no_request(run, tmp_path):
     """A file that is not JSON, or no request, is refused with its name."""
     path = tmp_path / "request.json"
     for text in ("", "[]", "{}", '{"model": 3}', "\x00"):
@@ -603,9 +604,8 @@ def test_no_colour_where_there_is_no_terminal(folder, broken):
 def test_any_encoding_of_the_terminal_works(folder, encoding):
     """A terminal that cannot say × or a file's name gets a substitute."""
     if os.name == "posix":
-        strange = os.path.join(os.fsencode(folder), b"\xff\xfe.png")
-        with open(strange, "wb") as file:  # noqa: PTH123 - a name that is no text
-            file.write((folder / "a.png").read_bytes())
+        strange = folder / os.fsdecode(b"\xff\xfe.png")
+        strange.write_bytes((folder / "a.png").read_bytes())
     for words in (("count",), ("count", "--json"), ("prepare",), ("check",)):
         seen = spawn(*words, folder, PYTHONIOENCODING=encoding)
         assert seen.code == 0

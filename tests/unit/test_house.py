@@ -1,4 +1,4 @@
-"""The house rules that code can hold: who imports whom, what loads when, what is told."""
+"""House rules that code can hold: who imports whom, what loads when, what is told."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ import pytest
 import qwenvl_prep
 
 PACKAGE = Path(qwenvl_prep.__file__).parent
-FILES = sorted(PACKAGE.rglob("*.py"))
-NAMES = [str(path.relative_to(PACKAGE)) for path in FILES]
+NAMES = sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py"))
+# The bench measures other libraries, so it may enter them.
+BENCH = {name for name in NAMES if name.startswith("bench")}
 
 # From the bottom up; a file imports at run time only what stands before it.
 LAYERS = [
@@ -33,8 +34,9 @@ LAYERS = [
     {"budget"},
     {"request"},
     {"sender"},
-    {"cli_inputs", "cli_tables", "bench_pictures"},
-    {"cli_steps", "bench"},
+    {"cli_inputs", "cli_tables", "bench_pictures", "bench_peers"},
+    {"cli_steps", "bench_cases"},
+    {"bench"},
     {"cli"},
     {"__main__"},
 ]
@@ -138,12 +140,12 @@ def test_there_is_no_drawer_for_everything():
 @pytest.mark.parametrize(
     ("library", "homes"),
     [
-        ("pyvips", {"decode.py", "bench.py", "bench_pictures.py"}),
+        ("pyvips", {"decode.py"}),
         ("pillow_heif", {"decode.py"}),
-        ("PIL", {"decode.py", "encode.py", "bench.py", "bench_pictures.py"}),
+        ("PIL", {"decode.py", "encode.py"}),
         ("httpx2", {"sender.py"}),
-        ("click", {"bench.py", "cli.py", "cli_steps.py"}),
-        ("rich", {"bench.py", "cli_steps.py", "cli_tables.py"}),
+        ("click", {"cli.py", "cli_steps.py"}),
+        ("rich", {"cli_steps.py", "cli_tables.py"}),
         ("torch", set()),
         ("cv2", set()),
         ("transformers", set()),
@@ -153,7 +155,7 @@ def test_there_is_no_drawer_for_everything():
 def test_each_library_has_one_home(library, homes):
     """A library is entered in the file that translates its errors, nowhere else."""
     users = {name for name in NAMES if library in foreign_imports(PACKAGE / name)}
-    assert users <= homes
+    assert users - BENCH <= homes
 
 
 HEAVY = ["numpy", "PIL", "pyvips", "httpx2", "rich", "click", "pillow_heif"]

@@ -39,7 +39,8 @@ def info(height=100, width=140, **fields) -> ImageInfo:
 
 
 def planned(height=100, width=140, *, model=MAX, options=None, **fields):
-    return plan_image(info(height, width, **fields), model, PlanOptions(**options or {}))
+    header = info(height, width, **fields)
+    return plan_image(header, model, PlanOptions(**options or {}))
 
 
 # ------------------------------------------------------------------- keep the bytes
@@ -354,7 +355,7 @@ def test_pixels_are_never_kept(photo):
         assert (made.height, made.width) == (84, 112)
 
 
-def test_repr_is_one_line(photo):
+def test_repr_is_one_line():
     """The repr tells size, tokens and what is done."""
     assert repr(planned()) == "<ImagePlan image: 100x140, 22 tokens, kept>"
     text = repr(plan(np.zeros((1280, 1280, 4), np.uint8), encoding="png"))

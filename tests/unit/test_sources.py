@@ -30,6 +30,8 @@ def path(tmp_path, png) -> pathlib.Path:
 
 
 class Fspath:
+    """A path of another library."""
+
     def __init__(self, path):
         self.path = path
 

@@ -43,9 +43,10 @@ _COLOURS = {
     5: ("cmyk", 4),
     6: ("rgb", 3),
 }
-_OLD_JPEG = 6
+_OLD_JPEG, _JPEG = 6, 7
+_YCBCR = 6
 # Old and new JPEG, JPEG 2000, lossy WebP, JPEG of DNG.
-_LOSSY = frozenset((_OLD_JPEG, 7, 34712, 34892, 50001))
+_LOSSY = frozenset((_OLD_JPEG, _JPEG, 34712, 34892, 50001))
 _DEPTHS = (1, 2, 4, 8, 10, 12, 16, 32, 64)
 
 _MAX_PAGES = 10_000
@@ -202,6 +203,10 @@ def read_tiff(reader: HeaderReader) -> ImageInfo:
     compression = number(_COMPRESSION, 1)
     photometric = 6 if compression == _OLD_JPEG else number(_PHOTOMETRIC)
     colour, colour_samples = _COLOURS.get(photometric, ("other", 3))
+    if photometric == _YCBCR and compression != _JPEG:
+        # Only libtiff's JPEG codec turns these into RGB by itself; libvips takes the
+        # samples of all others for RGB, and old JPEG for white.
+        colour = "other"
     samples = number(_SAMPLES, 3 if compression == _OLD_JPEG else 1)
     extra = _numbers(fields, _EXTRA, form, read)
     bits = max(_numbers(fields, _BITS, form, read) or (1,))
