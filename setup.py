@@ -21,6 +21,7 @@ DIRECTIVES = {
 
 
 def extension(name: str, *c_files: str) -> Extension:
+    """Describe one module: its .pyx and the C files beside it."""
     return Extension(
         f"qwenvl_prep._native.{name}",
         [f"{NATIVE}/{name}.pyx", *(f"{NATIVE}/{file}" for file in c_files)],

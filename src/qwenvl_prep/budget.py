@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -122,7 +124,8 @@ def fit(
         try:
             items.append(_count(image, profile, high_resolution, max_tokens))
         except QwenVLPrepError as exc:
-            name = image if isinstance(image, str) and len(image) < 200 else "image"
+            is_named = isinstance(image, (str, os.PathLike)) and len(str(image)) < 200
+            name = str(image) if is_named else "image"
             refused.append((index, name, exc))
     if refused:
         reasons = "; ".join(f"#{index + 1}: {exc}" for index, _, exc in refused)
@@ -197,8 +200,9 @@ def text_token_bound(text: str | int) -> int:
     """
     Give a number of tokens that the text does not exceed.
 
-    Every token of the Qwen tokenizers stands for at least one byte, so the UTF-8
-    bytes of a text are never fewer than its tokens.
+    Every token of the Qwen tokenizers stands for at least one byte of UTF-8, of the
+    text as the tokenizer normalises it: NFC makes some letters longer, so the longer
+    of both forms counts.
 
     Raises
     ------
@@ -211,7 +215,8 @@ def text_token_bound(text: str | int) -> int:
     (31, 7)
     """
     if isinstance(text, str):
-        return len(text.encode("utf-8", "surrogatepass"))
+        forms = (text, unicodedata.normalize("NFC", text))
+        return max(len(form.encode("utf-8", "surrogatepass")) for form in forms)
     if isinstance(text, bool) or not isinstance(text, int):
         raise TypeError(f"Expected a str or a number of tokens but received {text!r}")
     if text < 0:
@@ -245,9 +250,15 @@ def _refusal(request: RequestPlan, fits: int) -> str:
         limit = f"{model.name} takes at most {model.max_images} images a request; "
     else:
         limit = ""
+    if request.text_tokens + request.reserve >= request.limit:
+        advice = "Text and reserve alone do not fit; shorten the text"
+    else:
+        advice = (
+            f"The first {fits} images would fit; send fewer at once or lower max_tokens"
+        )
     return (
         f"Expected a total below {request.limit:,} tokens for {model.name} but "
         f"received {request.total:,}: {count} images with {request.image_tokens:,}, "
         f"text with {request.text_tokens:,}, reserve {request.reserve:,}. {limit}"
-        f"The first {fits} images would fit; send fewer at once or lower max_tokens"
+        f"{advice}"
     )

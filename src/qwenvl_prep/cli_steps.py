@@ -138,7 +138,10 @@ def prepared(
     allow_urls: bool = False,
 ) -> Iterator[tuple[str, PreparedImage | QwenVLPrepError | str]]:
     """Prepare what the inputs stand for; addresses are handed on as they are."""
+    from qwenvl_prep.decode import empty_vips_cache
+
     expanded = _expanded(inputs, quiet=quiet, allow_urls=allow_urls)
+    empty_vips_cache()
     todo = [
         source
         for _, source in expanded.sources

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from qwenvl_prep.headers import ImageInfo
 
-__all__ = ["Pixels", "decode", "decode_pixels"]
+__all__ = ["Pixels", "decode", "decode_pixels", "empty_vips_cache"]
 
 # Rows fetched at once: enough to amortise the call, few enough to stay in cache.
 _STRIP_ROWS = 64
@@ -227,6 +227,19 @@ def _decode_vips(data: bytes, info: ImageInfo) -> Pixels:
             strip = np.frombuffer(region.fetch(0, top, width, rows), np.uint8)
             _to_rgb(strip.reshape(rows, width, bands), out=rgb[top : top + rows])
     return Pixels(_turn_upright(rgb, info.orientation))
+
+
+def empty_vips_cache() -> None:
+    """
+    Let libvips forget what it has finished, from now on.
+
+    By default it keeps the last hundred operations, some 200 MB of lines of pictures
+    that never come again.  The setting belongs to the process, so only programs of
+    our own call this; whoever owns another may call ``pyvips.cache_set_max(0)``.
+    """
+    import pyvips
+
+    pyvips.cache_set_max(0)
 
 
 @contextmanager

@@ -18,11 +18,12 @@ __all__ = [
     "MAX_RATIO",
     "SizeRule",
     "billed_tokens",
+    "billed_tokens_many",
+    "integer",
     "is_above_ratio",
     "smart_resize",
     "smart_resize_many",
     "vision_tokens",
-    "vision_tokens_many",
 ]
 
 SizeRule: TypeAlias = Literal["server", "strict"]
@@ -93,8 +94,8 @@ def smart_resize(
     >>> smart_resize(15, 575, max_pixels=20 * 28 * 28, rule="strict")
     (28, 560)
     """
-    height = _integer("height", height)
-    width = _integer("width", width)
+    height = integer("height", height)
+    width = integer("width", width)
     size = _native.smart_resize(
         height,
         width,
@@ -219,7 +220,7 @@ def billed_tokens(
     return vision + model.marker_tokens
 
 
-def vision_tokens_many(
+def billed_tokens_many(
     heights: ArrayLike,
     widths: ArrayLike,
     model: ModelProfile,
@@ -227,25 +228,25 @@ def vision_tokens_many(
     high_resolution: bool = False,
 ) -> NDArray[np.int64]:
     """
-    Count the vision tokens of many images, without the GIL.
+    Predict the tokens that many images add to the bill, without the GIL.
 
     Returns
     -------
     ndarray of int64, shape (n,)
-        Squares of ``factor × factor``; 0 where the ratio is above 200:1.
+        As :func:`billed_tokens`, one by one; 0 where the ratio is above 200:1.
     """
     import numpy as np
 
     first, second = _size_arrays(heights, widths)
     counts = np.empty(first.shape[0], dtype=np.int64)
-    refused = _native.vision_tokens_many(
+    refused = _native.billed_tokens_many(
         first,
         second,
         counts,
         model.factor,
         model.min_pixels,
         model.cap_pixels(high_resolution=high_resolution),
-        False,
+        model.marker_tokens,
     )
     _raise_refused(refused, first, second)
     return counts
@@ -256,19 +257,23 @@ def is_above_ratio(height: int, width: int) -> bool:
     return max(height, width) > MAX_RATIO * min(height, width)
 
 
-def _integer(name: str, value: Any) -> int:
-    # operator.index takes NumPy's ints too; bool is an int to Python, not to us.
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"Expected an int for {name} but received {value!r}")
-    return operator.index(value)
+def integer(name: str, value: Any) -> int:
+    """Take an int, also one of NumPy's, and refuse everything that only looks so."""
+    # bool is an int to Python, not to us.
+    try:
+        if not isinstance(value, bool):
+            return operator.index(value)
+    except TypeError:  # told in our words below
+        pass
+    raise TypeError(f"Expected an int for {name} but received {value!r}")
 
 
 def _checked_rule(
     height: int, width: int, factor: Any, min_pixels: Any, max_pixels: Any
 ) -> tuple[int, int, int]:
-    factor = _integer("factor", factor)
-    min_pixels = _integer("min_pixels", min_pixels)
-    max_pixels = _integer("max_pixels", max_pixels)
+    factor = integer("factor", factor)
+    min_pixels = integer("min_pixels", min_pixels)
+    max_pixels = integer("max_pixels", max_pixels)
     for name, side in (("height", height), ("width", width)):
         if side < 1:
             raise ValueError(f"Expected at least 1 for {name} but received {side}")
@@ -289,7 +294,7 @@ def _checked_rule(
 
 
 def _is_strict(rule: str) -> bool:
-    if rule not in {"server", "strict"}:
+    if rule not in ("server", "strict"):
         raise ValueError(
             f"Expected 'server' or 'strict' for rule but received {rule!r}"
         )
@@ -321,7 +326,7 @@ def _int64_array(name: str, values: ArrayLike) -> NDArray[np.int64]:
         raise ValueError(
             f"Expected one dimension for {name} but received shape {array.shape}"
         )
-    if array.dtype == np.uint64 and array.max() >= 2**63:
+    if array.dtype.kind == "u" and array.max() >= 2**63:
         raise ValueError(f"Expected {name} inside 64 bits but received {array.max()}")
     return np.ascontiguousarray(array, dtype=np.int64)
 

@@ -9,9 +9,9 @@ from qwenvl_prep.data_uri import data_uri_length
 from qwenvl_prep.errors import IllegalImageError
 from qwenvl_prep.geometry import (
     billed_tokens,
+    billed_tokens_many,
     is_above_ratio,
     smart_resize,
-    vision_tokens_many,
 )
 from qwenvl_prep.probe import probe
 from qwenvl_prep.profiles import DEFAULT_MODEL, ModelProfile, get_model
@@ -362,12 +362,9 @@ def count_tokens_many(
     >>> count_tokens_many([512, 1280, 1], [512, 1280, 201]).tolist()
     [326, 1227, 0]
     """
-    profile = get_model(model)
-    counts = vision_tokens_many(
-        heights, widths, profile, high_resolution=high_resolution
+    return billed_tokens_many(
+        heights, widths, get_model(model), high_resolution=high_resolution
     )
-    counts[counts > 0] += profile.marker_tokens
-    return counts
 
 
 def cap_pixels(model: ModelProfile, options: PlanOptions) -> int:

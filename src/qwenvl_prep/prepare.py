@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qwenvl_prep.data_uri import to_data_uri
-from qwenvl_prep.errors import IllegalImageError, QwenVLPrepError
-from qwenvl_prep.integrity import is_whole
+from qwenvl_prep.errors import IllegalImageError, QwenVLPrepError, SourceError
+from qwenvl_prep.integrity import check_whole
 from qwenvl_prep.limits import DEFAULT_LIMITS, Limits
 from qwenvl_prep.plan import Encoding, ImagePlan, PlanOptions, cap_pixels, plan_image
 from qwenvl_prep.probe import probe, probe_bytes
@@ -210,6 +210,8 @@ def prepare_many(
             return as_source(source, limits=limits)
         except QwenVLPrepError as exc:
             return exc
+        except TypeError as exc:  # a hole in a column of a million rows
+            return SourceError(str(exc))
 
     def attempt(source: Source | QwenVLPrepError) -> PreparedImage | QwenVLPrepError:
         if isinstance(source, QwenVLPrepError):
@@ -261,7 +263,8 @@ def _prepare(
         suffix=source.suffix,
         label=source.label,
     )
-    is_kept = plan.is_kept and is_whole(data, info)
+    limits.check_header(info)
+    is_kept = check_whole(data, info) and plan.is_kept
     if is_kept and info.format == "JPEG":
         return _keep(plan, data)
     from qwenvl_prep.decode import decode

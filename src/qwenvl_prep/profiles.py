@@ -151,7 +151,7 @@ def get_model(name: str | ModelProfile) -> ModelProfile:
     profiles = _profiles()
     if name in profiles:
         return profiles[name]
-    nearest = tuple(difflib.get_close_matches(str(name), profiles, n=3, cutoff=0.4))
+    nearest = _nearest(str(name))
     hint = f"did you mean {', '.join(nearest)}?" if nearest else "see list_models()."
     raise UnknownModelError(
         f"Expected the name of a known model but received {name!r}; {hint} For one "
@@ -171,6 +171,13 @@ def list_models() -> tuple[ModelProfile, ...]:
     'qwen-vl-max'
     """
     return tuple(_profiles().values())
+
+
+def _nearest(name: str) -> tuple[str, ...]:
+    """Give up to three known names, those that go on from *name* first."""
+    longer = [known for known in _profiles() if name and known.startswith(name)]
+    alike = difflib.get_close_matches(name, _profiles(), n=3, cutoff=0.4)
+    return tuple(dict.fromkeys([*longer, *alike]))[:3]
 
 
 @functools.cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qwenvl_prep._native import resample as _native
+from qwenvl_prep.geometry import integer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,11 +56,13 @@ def resize(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uin
             f"Expected pixels of shape (h, w), (h, w, 3) or (h, w, 4) but received "
             f"{pixels.shape}"
         )
-    if pixels.size == 0 or height < 1 or width < 1:
-        raise ValueError(
-            f"Expected sides of at least 1 but received {pixels.shape[:2]} "
-            f"to {(height, width)}"
-        )
+    height, width = integer("height", height), integer("width", width)
+    for side in (*pixels.shape[:2], height, width):
+        if not 1 <= side <= _native.MAX_SIDE:
+            raise ValueError(
+                f"Expected sides of 1 to {_native.MAX_SIDE} but received "
+                f"{pixels.shape[:2]} to {(height, width)}"
+            )
     if pixels.shape[:2] == (height, width):
         return pixels.copy()
     target = np.empty((height, width, *pixels.shape[2:]), np.uint8)

@@ -46,7 +46,9 @@ int qvp_axis_make(struct qvp_axis *axis, int64_t in_size, int64_t out_size) {
         cells > INT64_MAX / (int64_t)sizeof(double)) {
         return QVP_TOO_LARGE;
     }
-    double *row = malloc((size_t)taps * sizeof(double)); /* overflow checked above */
+    /* No output reads more than the whole line; the product was checked above. */
+    const int64_t longest = taps < in_size ? taps : in_size;
+    double *row = malloc((size_t)longest * sizeof(double));
     axis->starts = malloc((size_t)out_size * sizeof(int32_t));
     axis->counts = malloc((size_t)out_size * sizeof(int32_t));
     axis->weights = calloc((size_t)cells, sizeof(int32_t));

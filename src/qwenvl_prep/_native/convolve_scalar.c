@@ -11,8 +11,9 @@ static inline uint8_t to_byte(int32_t sum) {
 
 /*
  * Sums start at one half, so that cutting the fraction off rounds. They stay inside
- * int32: the weights of one output sum to 1, their negative part to less than 0.3,
- * so no sum leaves 255 * 1.6 * 2^22 < 2^31.
+ * int32: the weights of one output sum to 1 with a negative part below 0.14, and
+ * rounding millions of tiny weights to fixed point lifts the positive part to 1.36 at
+ * most, so no sum leaves 255 * 1.6 * 2^22 < 2^31.
  */
 #define HALF (1 << (QVP_PRECISION_BITS - 1))
 

@@ -19,7 +19,7 @@ def flatten_rgba(
     source : uint8 (n * 4,), contiguous
         Red, green, blue, alpha; colour not multiplied by alpha.
     target : uint8 (n * 3,), contiguous, written
-        Red, green, blue.
+        Red, green, blue.  Must not overlap *source*.
     background : int
         0 (black) to 255 (white).
 

@@ -22,12 +22,12 @@ def smart_resize_many(
     max_pixels: int,
     strict: bool,
 ) -> int: ...
-def vision_tokens_many(
+def billed_tokens_many(
     heights: NDArray[np.int64],
     widths: NDArray[np.int64],
     counts: NDArray[np.int64],
     factor: int,
     min_pixels: int,
     max_pixels: int,
-    strict: bool,
+    marker_tokens: int,
 ) -> int: ...

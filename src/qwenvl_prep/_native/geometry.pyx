@@ -67,7 +67,8 @@ cdef Size _server_size(int64_t height, int64_t width, const Rule *rule) noexcept
         size.height = <int64_t>floor(<double>height / beta / <double>factor) * factor
         size.width = <int64_t>floor(<double>width / beta / <double>factor) * factor
     elif size.height * size.width < rule.min_pixels:
-        # Exact: the product is below 2^53 here, see MAX_PIXELS.
+        # Exact: the product is below 2^53 here.  Under 200:1, sides whose rounded
+        # area is below 2^52 lost far less than half of it by rounding down.
         beta = sqrt(<double>rule.min_pixels / <double>(height * width))
         size.height = <int64_t>ceil(<double>height * beta / <double>factor) * factor
         size.width = <int64_t>ceil(<double>width * beta / <double>factor) * factor
@@ -94,9 +95,7 @@ cdef Size _strict_size(int64_t height, int64_t width, const Rule *rule) noexcept
         best_short = short_box
     elif height == width:
         # A square stays square, so that turning the image never changes its size.
-        best_long = <int64_t>sqrt(<double>cap)
-        if best_long * best_long > cap:  # the root of a large cap may round up
-            best_long -= 1
+        best_long = <int64_t>sqrt(<double>cap)  # exact: cap is below 2^53
         best_short = best_long
     else:
         short_side = min(short_box, cap)
@@ -221,22 +220,23 @@ def smart_resize_many(
     return refused
 
 
-def vision_tokens_many(
+def billed_tokens_many(
     const int64_t[::1] heights,
     const int64_t[::1] widths,
     int64_t[::1] counts,
     int64_t factor,
     int64_t min_pixels,
     int64_t max_pixels,
-    bint strict,
+    int64_t marker_tokens,
 ):
     """
-    Count the patches of factor x factor that each size becomes, without the GIL.
+    Count what each size is billed by the server rule, without the GIL.
 
     Parameters and result are those of :func:`smart_resize_many`, with one count
-    for each size in *counts*, 0 where the ratio is above ``MAX_RATIO``.
+    for each size in *counts*: its squares of factor x factor and *marker_tokens*,
+    or 0 where the ratio is above ``MAX_RATIO``.
     """
-    cdef Rule rule = _rule(factor, min_pixels, max_pixels, strict)
+    cdef Rule rule = _rule(factor, min_pixels, max_pixels, False)
     cdef Py_ssize_t n = heights.shape[0]
     cdef Py_ssize_t i
     cdef Py_ssize_t refused = -1
@@ -253,4 +253,5 @@ def vision_tokens_many(
                 continue
             size = _size(heights[i], widths[i], &rule)
             counts[i] = (size.height // factor) * (size.width // factor)
+            counts[i] += marker_tokens
     return refused
