@@ -26,6 +26,12 @@ Wire: TypeAlias = Literal["openai", "dashscope"]
 _WIRES = ("openai", "dashscope")
 _ROLES = frozenset({"system", "user", "assistant"})
 
+# The header that lets the API read oss:// addresses (RULES 4).
+STORE_HEADER = "X-DashScope-OssResourceResolve"
+
+# Keys that may stand beside an image or video in a message.
+_BESIDE_MEDIA = ("min_pixels", "max_pixels", "fps")
+
 # What the DashScope SDK takes beside model and messages; all go to "parameters".
 _NOT_PARAMETERS = frozenset({"model", "messages", "stream"})
 
@@ -101,9 +107,11 @@ def chat_request(
     if wire not in _WIRES:
         raise ValueError(f"Expected 'openai' or 'dashscope' for wire but got {wire!r}")
     profile.cap_pixels(high_resolution=high_resolution)
-    frames = _ready(video, profile, high_resolution)
-    _check_frames(frames, profile)
-    pictures = _ready(images, profile, high_resolution)
+    images, video = _listed(images), _listed(video)
+    # Before any frame is prepared: the model may take none of them.
+    _check_frames(video, profile)
+    _check_text(text + (system or ""))
+    pictures, frames = _ready(images, video, profile, high_resolution)
     if not (pictures or frames or text):
         raise RequestError("Expected at least one image, a video or a text")
     _check_pictures(pictures, profile, high_resolution)
@@ -117,6 +125,10 @@ def chat_request(
     if system is not None:
         messages.append({"role": "system", "content": [_text_part(system, wire)]})
     messages.extend(_earlier(message, wire) for message in history)
+    if sum(message["role"] == "system" for message in messages) > 1:
+        raise RequestError(
+            "Expected one system prompt but the history has one already; drop system"
+        )
     messages.append({"role": "user", "content": content})
 
     request: dict[str, Any] = {"model": profile.name, "messages": messages}
@@ -132,6 +144,9 @@ def chat_request(
             request["extra_body"] = {"vl_high_resolution_images": True}
         else:
             request["vl_high_resolution_images"] = True
+    if wire == "openai" and any(_is_stored(image) for image in (*pictures, *frames)):
+        # Without it the API does not look into the provider's own store.
+        request["extra_headers"] = {STORE_HEADER: "enable"}
     return request
 
 
@@ -159,7 +174,8 @@ def http_body(request: Mapping[str, Any], *, wire: Wire = "openai") -> dict[str,
     ['input', 'model', 'parameters']
     """
     if wire == "openai":
-        body = {key: value for key, value in request.items() if key != "extra_body"}
+        only_sdk = {"extra_body", "extra_headers"}
+        body = {key: value for key, value in request.items() if key not in only_sdk}
         return {**body, **request.get("extra_body", {})}
     parameters = {
         key: value for key, value in request.items() if key not in _NOT_PARAMETERS
@@ -206,28 +222,50 @@ def from_http_body(body: Any) -> tuple[dict[str, Any], Wire]:
 
 
 def _ready(
-    images: Iterable[Any], model: ModelProfile, high_resolution: bool
-) -> list[PreparedImage | str]:
+    images: Sequence[Any],
+    frames: Sequence[Any],
+    model: ModelProfile,
+    high_resolution: bool,
+) -> tuple[list[PreparedImage | str], list[PreparedImage | str]]:
     """Prepare what is not an address or prepared already; collect all refusals."""
-    ready: list[PreparedImage | str] = []
     refused: list[tuple[int, str, QwenVLPrepError]] = []
-    if isinstance(images, (str, bytes)):
-        raise TypeError("Expected a list of images but received a single one")
-    for index, image in enumerate(images):
-        if isinstance(image, PreparedImage) or is_url(image):
-            ready.append(image)
-            continue
-        try:
-            ready.append(prepare(image, model=model, high_resolution=high_resolution))
-        except QwenVLPrepError as exc:
-            refused.append((index, f"image {index + 1}", exc))
+
+    def ready(items: Sequence[Any], noun: str) -> list[PreparedImage | str]:
+        made: list[PreparedImage | str] = []
+        for index, item in enumerate(items):
+            if isinstance(item, PreparedImage) or is_url(item):
+                made.append(item)
+                continue
+            try:
+                made.append(prepare(item, model=model, high_resolution=high_resolution))
+            except QwenVLPrepError as exc:
+                refused.append((index, f"{noun} {index + 1}", exc))
+        return made
+
+    pictures, video = ready(images, "image"), ready(frames, "frame")
     if refused:
         raise ImagesRefusedError(
-            f"{len(refused)} of {len(refused) + len(ready)} images were refused: "
-            + "; ".join(f"#{index + 1}: {exc}" for index, _, exc in refused),
+            f"{len(refused)} of {len(images) + len(frames)} images were refused: "
+            + "; ".join(f"{name}: {exc}" for _, name, exc in refused),
             refused=tuple(refused),
         )
-    return ready
+    return pictures, video
+
+
+def _listed(images: Iterable[Any]) -> list[Any]:
+    if isinstance(images, (str, bytes)):
+        raise TypeError("Expected a list of images but received a single one")
+    return list(images)
+
+
+def _check_text(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as exc:
+        raise RequestError(
+            f"Expected text that can be written as UTF-8 but it holds half a "
+            f"character at position {exc.start}; decode the input properly"
+        ) from exc
 
 
 def _check_pictures(
@@ -284,6 +322,8 @@ def _text_part(text: str, wire: Wire) -> dict[str, Any]:
 
 def _earlier(message: Mapping[str, Any], wire: Wire) -> dict[str, Any]:
     """Bring one message of a history to this wire."""
+    if hasattr(message, "model_dump"):  # a message object of the OpenAI SDK
+        message = message.model_dump()
     if not isinstance(message, Mapping):
         raise RequestError(
             f"Expected a message with role and content in history but received "
@@ -307,19 +347,23 @@ def _earlier(message: Mapping[str, Any], wire: Wire) -> dict[str, Any]:
 
 def _earlier_part(part: Any, wire: Wire) -> dict[str, Any]:
     if isinstance(part, Mapping):
+        # What stands beside an address changes its token count, so it is handed on.
+        beside = {key: part[key] for key in _BESIDE_MEDIA if key in part}
+        image_url = part.get("image_url")
+        address = image_url.get("url") if isinstance(image_url, Mapping) else None
         if isinstance(part.get("text"), str):
             return _text_part(part["text"], wire)
         if isinstance(part.get("image"), str):
-            return _image_part(part["image"], wire)
-        address = part.get("image_url")
-        if isinstance(address, Mapping) and isinstance(address.get("url"), str):
-            # Other keys beside the address (min_pixels, detail) are handed on.
-            if wire == "openai":
-                return dict(part)
-            return _image_part(address["url"], wire)
+            return {**_image_part(part["image"], wire), **beside}
+        if isinstance(address, str):
+            return {**_image_part(address, wire), **beside}
         if isinstance(part.get("video"), (list, tuple)):
-            return _video_part(part["video"], wire)
+            return {**_video_part(part["video"], wire), **beside}
     raise RequestError(
         "Expected a part with text, an image or video frames in history but received "
         "something else"
     )
+
+
+def _is_stored(image: PreparedImage | str) -> bool:
+    return isinstance(image, str) and image.startswith("oss://")

@@ -32,7 +32,7 @@ from qwenvl_prep.errors import (
     ThrottledError,
     UnreadableReplyError,
 )
-from qwenvl_prep.request import Wire, http_body
+from qwenvl_prep.request import STORE_HEADER, Wire, http_body
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -291,7 +291,7 @@ class Sender:
         content = json.dumps(body, ensure_ascii=False).encode()
         headers = {"Authorization": self._key.header()}
         if b'"oss://' in content:
-            headers["X-DashScope-OssResourceResolve"] = "enable"
+            headers[STORE_HEADER] = "enable"
         if is_stream and self._wire == "dashscope":
             headers["X-DashScope-SSE"] = "enable"
         deadline = time.monotonic() + self._timeout
