@@ -21,12 +21,13 @@ from qwenvl_prep.plan import (
 from qwenvl_prep.prepare import PreparedImage, prepare, prepare_many
 from qwenvl_prep.probe import ImageInfo, probe
 from qwenvl_prep.profiles import ModelProfile, get_model, list_models
+from qwenvl_prep.reply import Reply, Usage
 from qwenvl_prep.request import chat_request, http_body
 from qwenvl_prep.resize import resize
 from qwenvl_prep.validate import Finding, ValidationReport, validate
 
 if TYPE_CHECKING:
-    from qwenvl_prep.sender import Reply, Sender, Usage
+    from qwenvl_prep.sender import Sender
 
 __all__ = [
     "Finding",
@@ -64,14 +65,12 @@ __all__ = [
     "validate",
 ]
 
-_FROM_SENDER = frozenset({"Reply", "Sender", "Usage"})
-
 
 def __getattr__(name: str) -> Any:
     # Only who sends pays for loading the HTTP library.
-    if name in _FROM_SENDER:
-        from qwenvl_prep import sender
+    if name == "Sender":
+        from qwenvl_prep.sender import Sender
 
-        return getattr(sender, name)
+        return Sender
     message = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(message)

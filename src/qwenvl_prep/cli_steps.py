@@ -30,7 +30,7 @@ from qwenvl_prep.request import Wire, chat_request, from_http_body
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from qwenvl_prep.sender import Reply
+    from qwenvl_prep.reply import Reply
 
 # Exit status where some input was refused.
 REFUSED = 1

@@ -133,7 +133,9 @@ def decode(data: bytes, info: ImageInfo, *, limits: Limits = DEFAULT_LIMITS) -> 
         pixels = _decode_heif(data, info)
     elif _is_for_vips(info):
         try:
-            pixels = _decode_vips(data, info)
+            pixels = _decode_vips(data, info, _FAIL_ON.get(info.format, "error"))
+        except _HarmlessWarningError:
+            pixels = _decode_vips(data, info, "error")
         except UnsupportedFormatError:
             # libvips' wheel lacks some compressions of TIFF that Pillow's has.
             if info.format not in _PILLOW_PLUGINS:
@@ -202,14 +204,25 @@ def _refusal(name: str, reason: str) -> ImageError:
 
 # ---------------------------------------------------------------- libvips
 
+# libjpeg fills the rows that a JPEG lacks with grey and calls that a warning, so its
+# warnings count as damage; libpng's are about colour profiles and the like.
+_FAIL_ON = {"JPEG": "warning"}
 
-def _decode_vips(data: bytes, info: ImageInfo) -> Pixels:
+# Warnings of libjpeg that concern no pixel.
+_HARMLESS = re.compile("extraneous bytes before marker|Invalid SOS parameters")
+
+
+class _HarmlessWarningError(Exception):
+    """The decoder stopped at a warning that means nothing; never leaves this file."""
+
+
+def _decode_vips(data: bytes, info: ImageInfo, fail_on: str) -> Pixels:
     import pyvips
 
-    with _vips_door(info.format):
+    with _vips_door(info.format, fail_on):
         load = getattr(pyvips.Image, _VIPS_LOADERS[info.format])
         # fail_on works in a loader; libvips' thumbnail functions ignore it (#5195).
-        image = load(data, access="sequential", fail_on="error")
+        image = load(data, access="sequential", fail_on=fail_on)
         if image.format not in _VIPS_SAMPLES or image.bands > 4:
             raise UnsupportedFormatError(
                 f"Expected 8 or 16 bits per sample but this {info.format} has "
@@ -243,13 +256,16 @@ def empty_vips_cache() -> None:
 
 
 @contextmanager
-def _vips_door(name: str) -> Iterator[None]:
+def _vips_door(name: str, fail_on: str) -> Iterator[None]:
     import pyvips
 
     try:
         yield
     except pyvips.Error as exc:
-        raise _refusal(name, _vips_reason(exc)) from exc
+        reason = _vips_reason(exc)
+        if fail_on == "warning" and _HARMLESS.search(reason):
+            raise _HarmlessWarningError from exc
+        raise _refusal(name, reason) from exc
 
 
 def _vips_reason(exc: Exception) -> str:

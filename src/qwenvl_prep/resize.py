@@ -60,7 +60,7 @@ def resize(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uin
     for side in (*pixels.shape[:2], height, width):
         if not 1 <= side <= _native.MAX_SIDE:
             raise ValueError(
-                f"Expected sides of 1 to {_native.MAX_SIDE} but received "
+                f"Expected sides of at least 1, at most {_native.MAX_SIDE} but got "
                 f"{pixels.shape[:2]} to {(height, width)}"
             )
     if pixels.shape[:2] == (height, width):

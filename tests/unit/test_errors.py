@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import qwenvl_prep
 from qwenvl_prep import errors
 from qwenvl_prep.errors import (
     ApiError,
@@ -24,6 +25,8 @@ from qwenvl_prep.errors import (
     ThrottledError,
     UnknownModelError,
 )
+
+ROOT = Path(__file__).resolve().parents[2]
 
 CLASSES = [getattr(errors, name) for name in errors.__all__]
 
@@ -179,3 +182,23 @@ def test_every_refusal_in_the_package_carries_its_facts():
                 missing.append(f"{path.name}:{node.lineno} {kind.__name__}")
     assert missing == []
     assert raised > 20
+
+
+def test_every_error_has_its_row_in_the_docs():
+    """docs/errors.md lists every class, so nobody meets one it does not explain."""
+    text = (ROOT / "docs" / "errors.md").read_text("utf-8")
+    rows = re.findall(r"^\| `(\w+Error)` \|", text, re.MULTILINE)
+    assert sorted(rows) == sorted(errors.__all__)
+
+
+def test_every_finding_has_its_row_in_the_docs():
+    """docs/errors.md lists every code that the sources can report, and no other."""
+    text = (ROOT / "docs" / "errors.md").read_text("utf-8")
+    rows = re.findall(r"^\| `([a-z-]+)` \|", text, re.MULTILINE)
+    source = "".join(
+        Path(qwenvl_prep.__path__[0], name).read_text("utf-8")
+        for name in ("validate.py", "plan.py")
+    )
+    in_findings = re.findall(r'Finding\(\s*"([a-z-]+)"', source)
+    from_errors = re.findall(r'\w+Error: "([a-z-]+)"', source)
+    assert sorted(rows) == sorted({*in_findings, *from_errors, "refused"})

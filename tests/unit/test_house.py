@@ -24,8 +24,8 @@ BENCH = {name for name in NAMES if name.startswith("bench")}
 LAYERS = [
     {"_version", "errors", "_native"},
     {"profiles", "headers", "data_uri"},
-    {"limits", "geometry", "resize"},
-    {"sources", "decode", "integrity"},
+    {"limits", "geometry"},
+    {"sources", "decode", "integrity", "resize"},
     {"probe"},
     {"validate"},
     {"plan"},
@@ -33,6 +33,7 @@ LAYERS = [
     {"prepare"},
     {"budget"},
     {"request"},
+    {"reply"},
     {"sender"},
     {"cli_inputs", "cli_tables", "bench_pictures", "bench_peers"},
     {"cli_steps", "bench_cases"},

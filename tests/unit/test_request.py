@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from qwenvl_prep import chat_request, errors, http_body, prepare
+from qwenvl_prep.request import from_http_body
 
 MODEL = "qwen-vl-max"
 CAT = "https://example.org/cat.jpg"
@@ -40,6 +41,8 @@ def test_openai_request_is_what_the_sdk_takes():
                 ],
             },
         ],
+        # DOG lies in the provider's own store.
+        "extra_headers": {"X-DashScope-OssResourceResolve": "enable"},
     }
 
 
@@ -347,3 +350,70 @@ def test_unknown_model_is_refused():
     """A model without a profile is never guessed at."""
     with pytest.raises(errors.UnknownModelError):
         chat_request([CAT], model="qwen-vl-maxi")
+
+
+def test_one_system_prompt_is_enough():
+    """A system prompt beside a history that has one is refused, not sent twice."""
+    history = [{"role": "system", "content": "Be brief."}]
+    with pytest.raises(errors.RequestError, match="one system prompt"):
+        chat_request(text="Hello", system="Be long.", history=history)
+
+
+def test_half_a_character_is_refused():
+    """Text that no UTF-8 can carry is refused before anything is prepared."""
+    with pytest.raises(errors.RequestError, match="half a character at position 1"):
+        chat_request([b"never read"], "a\ud800")
+
+
+def test_frames_are_counted_before_they_are_prepared():
+    """A wrong number of frames is told even where the frames are unreadable too."""
+    with pytest.raises(errors.RequestError, match="4 to 80 frames"):
+        chat_request(video=[b"no picture"] * 3, text="What happens?")
+
+
+def test_refused_images_and_frames_are_told_together():
+    """Refusals among images do not hide those among frames."""
+    with pytest.raises(errors.ImagesRefusedError) as caught:
+        chat_request([b"text"], "What?", video=[CAT, CAT, CAT, b"text"])
+    assert [(i, name) for i, name, _ in caught.value.refused] == [
+        (0, "image 1"),
+        (3, "frame 4"),
+    ]
+
+
+def test_message_objects_of_the_sdk_are_taken_as_history():
+    """An assistant's message object is taken as the SDK hands it out."""
+    from openai.types.chat import ChatCompletionMessage
+
+    answer = ChatCompletionMessage(role="assistant", content="A cat.")
+    request = chat_request(text="Sure?", history=[answer])
+    assert request["messages"][0] == {
+        "role": "assistant",
+        "content": [{"type": "text", "text": "A cat."}],
+    }
+
+
+@pytest.mark.parametrize("wire", ["openai", "dashscope"])
+def test_http_body_can_be_taken_back(wire):
+    """A body gives back its request and its wire."""
+    request = chat_request([CAT], "What?", wire=wire, system="Be brief.")
+    assert from_http_body(http_body(request, wire=wire)) == (request, wire)
+
+
+@pytest.mark.parametrize(
+    "body", [None, [], {}, {"model": 5}, {"model": "m"}, {"model": "m", "input": []}]
+)
+def test_what_is_no_body_is_refused(body):
+    """Anything but a chat request's body is refused in our words."""
+    with pytest.raises(errors.RequestError, match="Expected the body"):
+        from_http_body(body)
+
+
+def test_pixels_beside_an_image_survive_both_wires():
+    """Per-image limits in a history change its token count, so none is lost."""
+    part = {"type": "image_url", "image_url": {"url": CAT}, "max_pixels": 401408}
+    history = [{"role": "user", "content": [part]}]
+    sent = chat_request(text="What?", history=history, wire="dashscope")
+    assert sent["messages"][0]["content"] == [{"image": CAT, "max_pixels": 401408}]
+    back = chat_request(text="What?", history=sent["messages"][:1])
+    assert back["messages"][0]["content"] == [part]
