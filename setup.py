@@ -8,7 +8,7 @@ NATIVE = "src/qwenvl_prep/_native"
 # The size rule and the resampler promise other programs' results to the bit, so the
 # compiler may neither fuse a multiplication with an addition nor reorder.  No
 # -march: one wheel has to run on every machine of its architecture.
-FLAGS = ["-O3", "-std=c11", "-ffp-contract=off", "-Wall", "-Wextra"]
+FLAGS = ["-O3", "-g0", "-std=c11", "-ffp-contract=off", "-Wall", "-Wextra"]
 
 DIRECTIVES = {
     "language_level": 3,

@@ -19,6 +19,13 @@ settings.register_profile(
 settings.load_profile("seeded")
 
 
+def pytest_sessionfinish() -> None:
+    """Let libvips close what it kept while its messages still go to logging."""
+    from qwenvl_prep.decode import empty_vips_cache
+
+    empty_vips_cache()
+
+
 @pytest.fixture(scope="session")
 def photo() -> Image.Image:
     """Give a soft RGB picture, 90 high and 120 wide, that no symmetry hides."""
