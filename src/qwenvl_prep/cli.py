@@ -430,7 +430,12 @@ def request_command(
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Send this file, written by the request command.",
 )
-@click.option("--base-url", help="Where the API lives, if not in mainland China.")
+@click.option(
+    "--base-url",
+    envvar="QWENVL_PREP_BASE_URL",
+    show_envvar=True,
+    help="Where the API lives, if not in mainland China.",
+)
 @click.option("--timeout", type=click.FloatRange(0, min_open=True), default=120.0)
 def send(
     inputs: tuple[str, ...],

@@ -471,7 +471,7 @@ def _can_keep(info: ImageInfo, model: ModelProfile, options: PlanOptions) -> boo
     wanted = _FORMAT_OF_ENCODING.get(options.encoding, info.format)
     limit = min(model.max_data_uri_bytes, options.max_bytes or model.max_data_uri_bytes)
     return (
-        info.format in model.formats
+        info.format in model.formats_for(info.height * info.width)
         and info.format == wanted
         and info.encoded_size <= model.max_file_bytes
         and data_uri_length(info.encoded_size, info.media_type) <= limit

@@ -51,6 +51,8 @@ class ModelProfile:
         Largest file, and longest data URI, in bytes.
     formats : tuple of str
         Types that the API reads, by the names of :class:`~qwenvl_prep.ImageInfo`.
+    large_pixels, large_formats : int or None, tuple of str
+        Area above which only these types are read; None where all are.
     max_images : int or None
         Most images in one request, beside the token limit.
     min_frames, max_frames : int or None
@@ -84,6 +86,8 @@ class ModelProfile:
     max_file_bytes: int
     max_data_uri_bytes: int
     formats: tuple[str, ...]
+    large_pixels: int | None = None
+    large_formats: tuple[str, ...] = ()
     max_images: int | None = None
     min_frames: int | None = None
     max_frames: int | None = None
@@ -114,6 +118,11 @@ class ModelProfile:
                 feature="high_resolution",
             )
         return self.high_resolution_pixels
+
+    def formats_for(self, pixels: int) -> tuple[str, ...]:
+        """Give the types that the API reads for an image of this area."""
+        is_large = self.large_pixels is not None and pixels > self.large_pixels
+        return self.large_formats if is_large else self.formats
 
     def replace(self, **changes: Any) -> ModelProfile:
         """Give a copy with other numbers, for a model that has no row here."""
@@ -202,7 +211,8 @@ def _profiles() -> dict[str, ModelProfile]:
 
 def _profile(name: str, family: str, values: Mapping[str, Any]) -> ModelProfile:
     fields = dict(values)
-    fields["formats"] = tuple(fields["formats"])
+    for name_of_list in ("formats", "large_formats"):
+        fields[name_of_list] = tuple(fields.get(name_of_list, ()))
     if not fields.pop("video", True):
         fields["min_frames"] = fields["max_frames"] = None
     return ModelProfile(name=name, family=family, **fields)

@@ -212,17 +212,18 @@ def _errors(info: ImageInfo, model: ModelProfile, label: str) -> list[Finding]:
         )
     if info.format == "PIXELS":
         return found
-    if info.format not in model.formats:
+    formats = model.formats_for(info.height * info.width)
+    if info.format not in formats:
         found.append(
             Finding(
                 "format-not-accepted",
                 "error",
-                f"Expected one of {', '.join(model.formats)} for {model.name} but "
-                f"received {info.format}",
+                f"Expected one of {', '.join(formats)} for {model.name} at this size "
+                f"but received {info.format}",
                 "prepare converts it",
                 is_mendable=True,
                 actual=info.format,
-                limit=", ".join(model.formats),
+                limit=", ".join(formats),
             )
         )
     if info.encoded_size > model.max_file_bytes:

@@ -240,3 +240,11 @@ def test_repr_is_one_short_line():
         "<ModelProfile qwen-vl-max: factor 28, cap 1280 tokens, "
         "input below 30,720, 2025-02-28>"
     )
+
+
+def test_large_images_have_fewer_formats():
+    """Qwen3-VL reads only JPEG and PNG above 3840 x 2160; the seed has no such rule."""
+    newer, seed = qp.get_model("qwen3-vl-plus"), qp.get_model("qwen-vl-max")
+    assert newer.formats_for(3840 * 2160) == newer.formats
+    assert newer.formats_for(3840 * 2160 + 1) == ("JPEG", "PNG")
+    assert seed.formats_for(10**9) == seed.formats

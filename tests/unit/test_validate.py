@@ -376,3 +376,14 @@ def test_stream_is_put_back(photo, encoded):
     file = io.BytesIO(encoded(photo, "PNG"))
     validate(file)
     assert file.tell() == 0
+
+
+def test_large_webp_is_not_taken_by_newer_models():
+    """The types that are legal depend on the model and on the size of the image."""
+    info = ImageInfo("WEBP", "image/webp", 3000, 4000, encoded_size=1000)
+    newer = find(info, get_model("qwen3-vl-plus"))
+    assert [f.code for f in newer if f.severity == "error"] == ["format-not-accepted"]
+    assert newer[0].limit == "JPEG, PNG"
+    assert newer[0].is_mendable
+    seed = find(info, get_model("qwen-vl-max"))
+    assert [f.code for f in seed if f.severity == "error"] == []
