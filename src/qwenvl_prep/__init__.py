@@ -9,6 +9,7 @@ from qwenvl_prep._version import __version__
 from qwenvl_prep.budget import RequestPlan, count_fitting, fit
 from qwenvl_prep.data_uri import from_data_uri, to_data_uri
 from qwenvl_prep.errors import QwenVLPrepError
+from qwenvl_prep.findings import Finding
 from qwenvl_prep.geometry import smart_resize, smart_resize_many
 from qwenvl_prep.limits import Limits
 from qwenvl_prep.plan import (
@@ -24,7 +25,7 @@ from qwenvl_prep.profiles import ModelProfile, get_model, list_models
 from qwenvl_prep.reply import Reply, Usage
 from qwenvl_prep.request import chat_request, http_body
 from qwenvl_prep.resize import resize
-from qwenvl_prep.validate import Finding, ValidationReport, validate
+from qwenvl_prep.validate import ValidationReport, validate
 
 if TYPE_CHECKING:
     from qwenvl_prep.sender import Sender

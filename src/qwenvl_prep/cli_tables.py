@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
     from qwenvl_prep.budget import RequestPlan
     from qwenvl_prep.errors import QwenVLPrepError
+    from qwenvl_prep.findings import Finding
     from qwenvl_prep.headers import ImageInfo
     from qwenvl_prep.prepare import PreparedImage
     from qwenvl_prep.profiles import ModelProfile
-    from qwenvl_prep.validate import Finding, ValidationReport
+    from qwenvl_prep.validate import ValidationReport
 
 __all__ = [
     "budget_line",

@@ -49,7 +49,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from qwenvl_prep.validate import Finding
+    from qwenvl_prep.findings import Finding
 
 __all__ = [
     "AccessDeniedError",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from qwenvl_prep.data_uri import data_uri_length
 from qwenvl_prep.errors import IllegalImageError
+from qwenvl_prep.findings import Finding
 from qwenvl_prep.geometry import (
     billed_tokens,
     billed_tokens_many,
@@ -16,7 +17,7 @@ from qwenvl_prep.geometry import (
 from qwenvl_prep.probe import probe
 from qwenvl_prep.profiles import DEFAULT_MODEL, ModelProfile, get_model
 from qwenvl_prep.sources import as_source
-from qwenvl_prep.validate import Finding, find
+from qwenvl_prep.validate import find
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from qwenvl_prep.data_uri import to_data_uri
 from qwenvl_prep.errors import IllegalImageError, QwenVLPrepError, SourceError
+from qwenvl_prep.findings import Finding
 from qwenvl_prep.integrity import check_whole
 from qwenvl_prep.limits import DEFAULT_LIMITS, Limits
 from qwenvl_prep.plan import Encoding, ImagePlan, PlanOptions, cap_pixels, plan_image
 from qwenvl_prep.probe import probe, probe_bytes
 from qwenvl_prep.profiles import DEFAULT_MODEL, ModelProfile, get_model
 from qwenvl_prep.sources import Source, as_source, read_bytes
-from qwenvl_prep.validate import Finding, find
+from qwenvl_prep.validate import find
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

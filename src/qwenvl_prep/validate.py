@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from qwenvl_prep.data_uri import data_uri_length
 from qwenvl_prep.errors import (
@@ -13,6 +13,7 @@ from qwenvl_prep.errors import (
     SourceError,
     UnsupportedFormatError,
 )
+from qwenvl_prep.findings import Finding
 from qwenvl_prep.probe import probe
 from qwenvl_prep.profiles import DEFAULT_MODEL, ModelProfile, get_model
 from qwenvl_prep.sources import as_source
@@ -42,36 +43,6 @@ _SUFFIXES: Mapping[str, frozenset[str]] = {
     "WEBP": frozenset({".webp"}),
 }
 _KNOWN_SUFFIXES = frozenset().union(*_SUFFIXES.values())
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """
-    One thing that was found about an image.
-
-    Attributes
-    ----------
-    code : str
-        Stable name, listed in ``docs/errors.md``.
-    severity : {"error", "warning"}
-        An error is what the API refuses.
-    message : str
-        What was expected and what came.
-    remedy : str
-        What would mend it.
-    is_mendable : bool
-        Whether :func:`qwenvl_prep.prepare` mends it.
-    actual, limit : int, str or None
-        The numbers or names behind the message.
-    """
-
-    code: str
-    severity: Literal["error", "warning"]
-    message: str
-    remedy: str
-    is_mendable: bool
-    actual: int | str | None = None
-    limit: int | str | None = None
 
 
 @dataclass(frozen=True, slots=True, repr=False)
