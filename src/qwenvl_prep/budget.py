@@ -11,6 +11,7 @@ from qwenvl_prep.errors import BudgetError, ImagesRefusedError, QwenVLPrepError
 from qwenvl_prep.plan import ImagePlan, plan
 from qwenvl_prep.prepare import PreparedImage
 from qwenvl_prep.profiles import DEFAULT_MODEL, ModelProfile, get_model
+from qwenvl_prep.sources import listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -120,7 +121,7 @@ def fit(
     profile = get_model(model)
     items = []
     refused: list[tuple[int, str, QwenVLPrepError]] = []
-    for index, image in enumerate(images):
+    for index, image in enumerate(listed(images)):
         try:
             items.append(_count(image, profile, high_resolution, max_tokens))
         except QwenVLPrepError as exc:

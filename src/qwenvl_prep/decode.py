@@ -12,7 +12,9 @@ be reached, and no switch of the process has to be set for that.
 
 from __future__ import annotations
 
+import dataclasses
 import io
+import os
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,9 +26,12 @@ from qwenvl_prep._native.flatten import flatten_rgba
 from qwenvl_prep.errors import (
     DamagedImageError,
     DecodeLimitError,
+    ForkedProcessError,
     ImageError,
     UnsupportedFormatError,
 )
+from qwenvl_prep.headers import ImageInfo
+from qwenvl_prep.jpeg_structure import without_junk
 from qwenvl_prep.limits import DEFAULT_LIMITS, Limits
 
 if TYPE_CHECKING:
@@ -35,14 +40,23 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-    from qwenvl_prep.headers import ImageInfo
 
-__all__ = ["Pixels", "decode", "decode_pixels", "empty_vips_cache"]
+__all__ = [
+    "Pixels",
+    "decode",
+    "decode_pixels",
+    "empty_vips_cache",
+    "own_pixels",
+    "probe_pillow",
+]
 
 # Rows fetched at once: enough to amortise the call, few enough to stay in cache.
 _STRIP_ROWS = 64
 
 _WHITE = 255
+
+# EXIF tag of the orientation (CIPA DC-008).
+_ORIENTATION_TAG = 0x0112
 
 # Formats that Pillow reads here, by the names of its plugins.
 _PILLOW_PLUGINS = {
@@ -132,15 +146,7 @@ def decode(data: bytes, info: ImageInfo, *, limits: Limits = DEFAULT_LIMITS) -> 
     if info.format == "HEIF":
         pixels = _decode_heif(data, info)
     elif _is_for_vips(info):
-        try:
-            pixels = _decode_vips(data, info, _FAIL_ON.get(info.format, "error"))
-        except _HarmlessWarningError:
-            pixels = _decode_vips(data, info, "error")
-        except UnsupportedFormatError:
-            # libvips' wheel lacks some compressions of TIFF that Pillow's has.
-            if info.format not in _PILLOW_PLUGINS:
-                raise
-            pixels = _decode_pillow(data, info)
+        pixels = _decode_vips_mended(data, info)
     else:
         pixels = _decode_pillow(data, info)
     if (pixels.height, pixels.width) != (info.upright_height, info.upright_width):
@@ -183,18 +189,7 @@ def _is_for_vips(info: ImageInfo) -> bool:
     return info.format in _VIPS_LOADERS and info.colour != "cmyk"
 
 
-# What decoders say of a sound file whose kind they do not read.
-_UNSUPPORTED = re.compile("unsupported|not supported|not configured", re.IGNORECASE)
-
-
-def _refusal(name: str, reason: str) -> ImageError:
-    """Turn what a decoder said into our error."""
-    if _UNSUPPORTED.search(reason):
-        return UnsupportedFormatError(
-            f"This kind of {name} is not read here ({reason}); convert it to PNG or "
-            f"JPEG first",
-            format=name,
-        )
+def _damaged(name: str, reason: str) -> DamagedImageError:
     return DamagedImageError(
         f"Expected a whole {name} but its data is broken or ends early ({reason}); "
         f"export or download the file again",
@@ -208,20 +203,28 @@ def _refusal(name: str, reason: str) -> ImageError:
 # warnings count as damage; libpng's are about colour profiles and the like.
 _FAIL_ON = {"JPEG": "warning"}
 
-# Warnings of libjpeg that concern no pixel.
-_HARMLESS = re.compile("extraneous bytes before marker|Invalid SOS parameters")
+# The process that libvips' threads belong to, once they exist.
+_user_of_vips: int | None = None
 
 
-class _HarmlessWarningError(Exception):
-    """The decoder stopped at a warning that means nothing; never leaves this file."""
+def _decode_vips_mended(data: bytes, info: ImageInfo) -> Pixels:
+    try:
+        return _decode_vips(data, info)
+    except DamagedImageError:
+        mended = without_junk(data) if info.format == "JPEG" else data
+        if mended == data:
+            raise
+    return _decode_vips(mended, info)
 
 
-def _decode_vips(data: bytes, info: ImageInfo, fail_on: str) -> Pixels:
+def _decode_vips(data: bytes, info: ImageInfo) -> Pixels:
     import pyvips
 
-    with _vips_door(info.format, fail_on):
+    _check_not_forked()
+    with _vips_door(info.format):
         load = getattr(pyvips.Image, _VIPS_LOADERS[info.format])
         # fail_on works in a loader; libvips' thumbnail functions ignore it (#5195).
+        fail_on = _FAIL_ON.get(info.format, "error")
         image = load(data, access="sequential", fail_on=fail_on)
         if image.format not in _VIPS_SAMPLES or image.bands > 4:
             raise UnsupportedFormatError(
@@ -255,27 +258,73 @@ def empty_vips_cache() -> None:
     pyvips.cache_set_max(0)
 
 
+def _check_not_forked() -> None:
+    """
+    Refuse to use libvips in a child of a process that has used it.
+
+    Its threads do not survive a fork but their locks do, and a few children in a
+    hundred would wait for them for ever.
+    """
+    global _user_of_vips
+    if _user_of_vips not in {None, os.getpid()}:
+        raise ForkedProcessError(
+            "Expected a process of its own start but libvips was used before this one "
+            "was forked; start workers by multiprocessing's 'spawn' or 'forkserver'"
+        )
+    _user_of_vips = os.getpid()
+
+
 @contextmanager
-def _vips_door(name: str, fail_on: str) -> Iterator[None]:
+def _vips_door(name: str) -> Iterator[None]:
     import pyvips
 
     try:
         yield
     except pyvips.Error as exc:
-        reason = _vips_reason(exc)
-        if fail_on == "warning" and _HARMLESS.search(reason):
-            raise _HarmlessWarningError from exc
-        raise _refusal(name, reason) from exc
+        raise _damaged(name, _vips_reason(exc)) from exc
 
 
 def _vips_reason(exc: Exception) -> str:
-    # The message carries lines of other threads' errors too; the last is this one's.
+    # libvips keeps one message for the whole process, so under threads it may speak of
+    # another file: it is shown, and nothing is ever decided by it.
     detail = str(getattr(exc, "detail", "") or exc)
     lines = [line.strip() for line in detail.splitlines() if line.strip()]
     return lines[-1] if lines else "libvips gave no reason"
 
 
 # ---------------------------------------------------------------- Pillow
+
+
+# What Pillow says of a sound file whose kind it does not read.
+_UNSUPPORTED = re.compile("unsupported|not supported|not configured", re.IGNORECASE)
+
+
+def probe_pillow(image: Image.Image) -> ImageInfo:
+    """Describe a Pillow image that somebody else has opened, without loading it."""
+    bare = ImageInfo("PIXELS", "", image.height, image.width)
+    with _pillow_door("Pillow image", bare):
+        # Pillow turns a TIFF while loading it; its sides are upright from the start.
+        is_turned = image.format == "TIFF"
+        orientation = 1 if is_turned else image.getexif().get(_ORIENTATION_TAG, 1)
+        bands = image.getbands()
+        is_grey = len(bands) < 3
+        return dataclasses.replace(
+            bare,
+            orientation=orientation if orientation in range(1, 9) else 1,
+            channels=len(bands),
+            bit_depth=16 if image.mode[:1] in {"I", "F"} else 8,
+            has_alpha=image.has_transparency_data,
+            colour="cmyk" if image.mode == "CMYK" else "grey" if is_grey else "rgb",
+            is_lossless=True,
+        )
+
+
+def own_pixels(pixels: Any, info: ImageInfo) -> Any:
+    """Copy a Pillow image or an array, which its owner may close or fill anew."""
+    if isinstance(pixels, np.ndarray):
+        return pixels.copy()
+    with _pillow_door("Pillow image", info):
+        return pixels.copy()
 
 
 def _decode_pillow(data: bytes, info: ImageInfo) -> Pixels:
@@ -292,19 +341,12 @@ def _from_pillow(
     image: Image.Image, name: str, orientation: int | None = None
 ) -> Pixels:
     """Turn a Pillow image into upright RGB; the only reader of Pillow's modes."""
-    from PIL import Image
-
     image.load()
     if image.format == "TIFF":
         # Pillow turns a TIFF while loading it, and drops the tag.
         orientation = None
     if orientation is None:
-        orientation = image.getexif().get(0x0112, 1)
-    if image.mode.startswith("I;16"):
-        # convert("L") would clip everything above 255 to white.
-        deep = np.asarray(image)
-        grey = (deep >> 8).astype(np.uint8)[:, :, None]
-        return Pixels(_turn_upright(_to_rgb(grey), orientation))
+        orientation = image.getexif().get(_ORIENTATION_TAG, 1)
     if image.mode in {"I", "F"}:
         raise UnsupportedFormatError(
             f"Expected 8 or 16 bits per sample but this {name} has 32, which have no "
@@ -313,14 +355,22 @@ def _from_pillow(
         )
     if image.mode == "La":
         image = image.convert("LA")  # the only conversion that Pillow has from it
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        ground = Image.new("RGB", rgba.size, (_WHITE, _WHITE, _WHITE))
-        ground.paste(rgba, mask=rgba.getchannel("A"))
-        image = ground
-    elif image.mode != "RGB":
-        image = image.convert("RGB")
-    return Pixels(_turn_upright(np.array(image), orientation))
+    rgb = np.empty((image.height, image.width, 3), np.uint8)
+    for top in range(0, image.height, _STRIP_ROWS):
+        bottom = min(top + _STRIP_ROWS, image.height)
+        # In strips: a conversion of the whole would hold the picture once more.
+        strip = image.crop((0, top, image.width, bottom))
+        _to_rgb(_samples(strip), out=rgb[top:bottom])
+    return Pixels(_turn_upright(rgb, orientation))
+
+
+def _samples(strip: Image.Image) -> NDArray[np.uint8]:
+    """Give 1, 3 or 4 samples a pixel out of any of Pillow's modes."""
+    if strip.mode.startswith("I;16"):
+        # convert("L") would clip everything above 255 to white.
+        return (np.asarray(strip) >> 8).astype(np.uint8)[:, :, None]
+    mode = "RGBA" if strip.has_transparency_data else "RGB"
+    return np.asarray(strip if strip.mode == mode else strip.convert(mode))
 
 
 @contextmanager
@@ -346,7 +396,13 @@ def _pillow_door(name: str, info: ImageInfo) -> Iterator[None]:
         reason = str(exc).strip() or type(exc).__name__
         if reason.startswith("cannot identify"):  # and then a memory address
             reason = "its structure is not understood"
-        raise _refusal(name, reason) from exc
+        if _UNSUPPORTED.search(reason):
+            raise UnsupportedFormatError(
+                f"This kind of {name} is not read here ({reason}); convert it to PNG "
+                f"or JPEG first",
+                format=name,
+            ) from exc
+        raise _damaged(name, reason) from exc
 
 
 def _decode_heif(data: bytes, info: ImageInfo) -> Pixels:

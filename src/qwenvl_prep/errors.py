@@ -14,6 +14,7 @@ What can go wrong, in one tree.
     │   ├── IllegalImageError        against the rules, and cannot be mended
     │   └── EncodedSizeError         above the byte limit at any quality
     ├── ImagesRefusedError (ValueError)  some of many; each with its reason
+    ├── ForkedProcessError           libvips was used before this process was forked
     ├── UnknownModelError (LookupError)  no such profile; lists the nearest
     ├── ModelFeatureError (ValueError)   no video, no high resolution
     ├── BudgetError (ValueError)     images and text do not fit one request
@@ -64,6 +65,7 @@ __all__ = [
     "DeadlineError",
     "DecodeLimitError",
     "EncodedSizeError",
+    "ForkedProcessError",
     "IllegalImageError",
     "ImageError",
     "ImagesRefusedError",
@@ -239,6 +241,10 @@ class ImagesRefusedError(QwenVLPrepError, ValueError):
     """
 
     refused: tuple[tuple[int, str, QwenVLPrepError], ...]
+
+
+class ForkedProcessError(QwenVLPrepError):
+    """libvips was used before this process was forked, and may hang in it."""
 
 
 class UnknownModelError(QwenVLPrepError, LookupError):

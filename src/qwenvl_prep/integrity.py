@@ -11,7 +11,7 @@ from qwenvl_prep.errors import DamagedImageError
 if TYPE_CHECKING:
     from qwenvl_prep.headers import ImageInfo
 
-__all__ = ["check_whole"]
+__all__ = ["reaches_end"]
 
 _U16 = Struct(">H")
 _PNG_CHUNK = Struct(">I4s")
@@ -30,7 +30,7 @@ _BLOCK = 8
 _PNG_SIGNATURE_LENGTH = 8
 
 
-def check_whole(data: bytes, info: ImageInfo) -> bool:
+def reaches_end(data: bytes, info: ImageInfo) -> bool:
     """
     Tell whether a file ends where it says it ends.
 

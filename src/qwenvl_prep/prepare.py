@@ -10,20 +10,27 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qwenvl_prep.data_uri import to_data_uri
-from qwenvl_prep.errors import IllegalImageError, QwenVLPrepError, SourceError
-from qwenvl_prep.findings import Finding
-from qwenvl_prep.integrity import check_whole
+from qwenvl_prep.errors import (
+    IllegalImageError,
+    ImageError,
+    QwenVLPrepError,
+    SourceError,
+    UnsupportedFormatError,
+)
+from qwenvl_prep.integrity import reaches_end
+from qwenvl_prep.jpeg_structure import is_sound_jpeg
 from qwenvl_prep.limits import DEFAULT_LIMITS, Limits
 from qwenvl_prep.plan import Encoding, ImagePlan, PlanOptions, cap_pixels, plan_image
 from qwenvl_prep.probe import probe, probe_bytes
 from qwenvl_prep.profiles import DEFAULT_MODEL, ModelProfile, get_model
-from qwenvl_prep.sources import Source, as_source, read_bytes
+from qwenvl_prep.sources import Source, as_source, listed, read_bytes
 from qwenvl_prep.validate import find
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from qwenvl_prep.decode import Pixels
+    from qwenvl_prep.findings import Finding
 
 __all__ = ["PreparedImage", "prepare", "prepare_many"]
 
@@ -208,7 +215,7 @@ def prepare_many(
 
     def recognise(source: Any) -> Source | QwenVLPrepError:
         try:
-            return as_source(source, limits=limits)
+            return _own(as_source(source, limits=limits), limits)
         except QwenVLPrepError as exc:
             return exc
         except TypeError as exc:  # a hole in a column of a million rows
@@ -221,24 +228,47 @@ def prepare_many(
             return _prepare(source, profile, options, limits)
         except QwenVLPrepError as exc:
             return exc
+        except MemoryError:
+            return ImageError(f"There was no memory to prepare {source.name}")
 
     # Recognised on the caller's thread, before a generator goes on and closes the
     # file or fills the buffer anew.
-    return _in_order(attempt, map(recognise, sources), workers)
+    return _in_order(attempt, map(recognise, listed(sources)), workers)
+
+
+def _own(source: Source, limits: Limits) -> Source:
+    """Copy pixels that belong to the caller; files are read when it is their turn."""
+    if source.pixels is None:
+        return source
+    from qwenvl_prep.decode import own_pixels
+
+    info = probe(source)
+    limits.check_header(info)
+    return dataclasses.replace(source, pixels=own_pixels(source.pixels, info))
 
 
 def _in_order(
-    attempt: Any, sources: Iterable[Any], workers: int
+    attempt: Any, sources: Iterator[Any], workers: int
 ) -> Iterator[PreparedImage | QwenVLPrepError]:
     waiting: deque[Future[PreparedImage | QwenVLPrepError]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="qwenvl_prep")
+    failure = None
     try:
-        for source in sources:
-            waiting.append(pool.submit(attempt, source))
-            if len(waiting) >= 2 * workers:
+        while True:
+            try:
+                waiting.append(pool.submit(attempt, next(sources)))
+            except StopIteration:
+                break
+            except Exception as exc:  # noqa: BLE001 - the caller's own, raised below
+                failure = exc
+                break
+            while waiting and (len(waiting) >= 2 * workers or waiting[0].done()):
                 yield waiting.popleft().result()
+        # What is finished is handed over before the caller's own failure is.
         while waiting:
             yield waiting.popleft().result()
+        if failure is not None:
+            raise failure
     finally:
         # Reached too when the caller stops early: nothing goes on in the background.
         pool.shutdown(cancel_futures=True)
@@ -265,14 +295,19 @@ def _prepare(
         label=source.label,
     )
     limits.check_header(info)
-    is_kept = check_whole(data, info) and plan.is_kept
-    if is_kept and info.format == "JPEG":
+    is_kept = reaches_end(data, info) and plan.is_kept
+    if is_kept and info.format == "JPEG" and is_sound_jpeg(data):
         return _keep(plan, data)
     from qwenvl_prep.decode import decode
 
-    # Where bytes are kept, decoding them is the proof that they hold what their
-    # header says.  A JPEG alone is taken at its end marker and its length.
-    pixels = decode(data, info, limits=limits)
+    try:
+        # Where bytes are kept, decoding them is the proof that they hold what their
+        # header says; a JPEG alone may prove it by its tables, its length and end.
+        pixels = decode(data, info, limits=limits)
+    except UnsupportedFormatError as exc:
+        if is_kept and exc.extra is not None:
+            return _keep(plan, data)  # legal for this model, only not readable here
+        raise
     if is_kept:
         return _keep(plan, data)
     # All pixels are there but not the file's own end, so the pixels are sent.

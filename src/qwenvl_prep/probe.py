@@ -13,9 +13,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ImageInfo", "probe", "probe_bytes"]
 
-# EXIF tag of the orientation (CIPA DC-008).
-_ORIENTATION_TAG = 0x0112
-
 
 def probe(source: Any) -> ImageInfo:
     """
@@ -62,8 +59,12 @@ def probe_bytes(data: bytes) -> ImageInfo:
 
 def _probe_pixels(source: Source) -> ImageInfo:
     pixels = source.pixels
-    is_pillow = hasattr(pixels, "getexif")
-    info = _probe_pillow(pixels) if is_pillow else _probe_array(pixels)
+    if hasattr(pixels, "getexif"):
+        from qwenvl_prep.decode import probe_pillow
+
+        info = probe_pillow(pixels)
+    else:
+        info = _probe_array(pixels)
     if info.height < 1 or info.width < 1:
         raise ImageError(
             f"Expected a picture but received {info.height} × {info.width} pixels"
@@ -92,26 +93,5 @@ def _probe_array(array: Any) -> ImageInfo:
         channels=channels,
         has_alpha=channels == 4,
         colour="grey" if is_grey else "rgb",
-        is_lossless=True,
-    )
-
-
-def _probe_pillow(image: Any) -> ImageInfo:
-    # Pillow turns a TIFF while loading it; its sides are upright from the start.
-    is_turned = image.format == "TIFF"
-    orientation = 1 if is_turned else image.getexif().get(_ORIENTATION_TAG, 1)
-    bands = image.getbands()
-    is_deep = image.mode[:1] in {"I", "F"}
-    return ImageInfo(
-        format="PIXELS",
-        media_type="",
-        height=image.height,
-        width=image.width,
-        orientation=orientation if orientation in range(1, 9) else 1,
-        channels=len(bands),
-        bit_depth=16 if is_deep else 8,
-        has_alpha=image.has_transparency_data,
-        colour="cmyk" if image.mode == "CMYK" else "grey" if len(bands) < 3 else "rgb",
-        n_frames=getattr(image, "n_frames", 1),
         is_lossless=True,
     )

@@ -14,7 +14,7 @@ from qwenvl_prep.errors import (
 )
 from qwenvl_prep.prepare import PreparedImage, prepare
 from qwenvl_prep.profiles import DEFAULT_MODEL, ModelProfile, get_model
-from qwenvl_prep.sources import is_url
+from qwenvl_prep.sources import is_stored, is_url, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -107,10 +107,10 @@ def chat_request(
     if wire not in _WIRES:
         raise ValueError(f"Expected 'openai' or 'dashscope' for wire but got {wire!r}")
     profile.cap_pixels(high_resolution=high_resolution)
-    images, video = _listed(images), _listed(video)
+    _check_texts([text, system, *history])
+    images, video = list(listed(images)), list(listed(video))
     # Before any frame is prepared: the model may take none of them.
     _check_frames(video, profile)
-    _check_text(text + (system or ""))
     pictures, frames = _ready(images, video, profile, high_resolution)
     if not (pictures or frames or text):
         raise RequestError("Expected at least one image, a video or a text")
@@ -144,7 +144,7 @@ def chat_request(
             request["extra_body"] = {"vl_high_resolution_images": True}
         else:
             request["vl_high_resolution_images"] = True
-    if wire == "openai" and any(_is_stored(image) for image in (*pictures, *frames)):
+    if wire == "openai" and any(is_stored(image) for image in (*pictures, *frames)):
         # Without it the API does not look into the provider's own store.
         request["extra_headers"] = {STORE_HEADER: "enable"}
     return request
@@ -252,20 +252,21 @@ def _ready(
     return pictures, video
 
 
-def _listed(images: Iterable[Any]) -> list[Any]:
-    if isinstance(images, (str, bytes)):
-        raise TypeError("Expected a list of images but received a single one")
-    return list(images)
-
-
-def _check_text(text: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError as exc:
-        raise RequestError(
-            f"Expected text that can be written as UTF-8 but it holds half a "
-            f"character at position {exc.start}; decode the input properly"
-        ) from exc
+def _check_texts(value: Any) -> None:
+    """Refuse text that no UTF-8 can carry, wherever in the messages it stands."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            _check_texts(item)
+    elif isinstance(value, str) and not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as exc:
+            raise RequestError(
+                f"Expected text that can be written as UTF-8 but it holds half a "
+                f"character at position {exc.start}; decode the input properly"
+            ) from None
 
 
 def _check_pictures(
@@ -363,7 +364,3 @@ def _earlier_part(part: Any, wire: Wire) -> dict[str, Any]:
         "Expected a part with text, an image or video frames in history but received "
         "something else"
     )
-
-
-def _is_stored(image: PreparedImage | str) -> bool:
-    return isinstance(image, str) and image.startswith("oss://")

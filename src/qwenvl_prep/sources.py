@@ -20,7 +20,15 @@ from qwenvl_prep.limits import DEFAULT_LIMITS, Limits
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Source", "as_source", "is_url", "open_header", "read_bytes"]
+__all__ = [
+    "Source",
+    "as_source",
+    "is_stored",
+    "is_url",
+    "listed",
+    "open_header",
+    "read_bytes",
+]
 
 # Handed on to the server as they are; never fetched here.
 _URL_SCHEMES = frozenset({"http", "https", "oss"})
@@ -87,7 +95,7 @@ def as_source(
     if isinstance(source, Source):
         return source
     if isinstance(source, str):
-        return _from_text(source, name)
+        return _from_text(source, name, limits)
     if isinstance(source, os.PathLike):
         return _from_path(Path(os.fsdecode(source)), name)
     if isinstance(source, (bytes, bytearray, memoryview)):
@@ -101,6 +109,36 @@ def as_source(
         f"Expected a path, bytes, a binary file, a data URI, a Pillow image or a "
         f"uint8 array but received {type(source).__name__}"
     )
+
+
+def listed(images: Any) -> Iterator[Any]:
+    """
+    Iterate over many inputs, and refuse a single one in their place.
+
+    Raises
+    ------
+    TypeError
+        If it is one input: the letters of a path are no pictures.
+    """
+    is_single = isinstance(images, (str, bytes, bytearray, memoryview, os.PathLike))
+    if is_single or _is_pixels(images) or hasattr(images, "read"):
+        raise TypeError(
+            f"Expected several images but received one {type(images).__name__}; put "
+            f"it into a list"
+        )
+    return iter(images)
+
+
+def is_stored(address: Any) -> bool:
+    """
+    Tell whether an address lies in the provider's own store.
+
+    Examples
+    --------
+    >>> is_stored("oss://bucket/cat.jpg"), is_stored("https://example.org/cat.jpg")
+    (True, False)
+    """
+    return is_url(address) and address[:6].lower() == "oss://"
 
 
 def is_url(source: Any) -> bool:
@@ -181,8 +219,9 @@ def _open(source: Source) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _from_text(text: str, name: str | None) -> Source:
+def _from_text(text: str, name: str | None, limits: Limits) -> Source:
     if text[:5].lower() == "data:":
+        limits.check_file_size(len(text) * 3 // 4, name or "data URI")
         data, label = from_data_uri(text)
         return Source(name=name or "data URI", label=label, data=data)
     if is_url(text):

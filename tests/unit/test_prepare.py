@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import gc
 import importlib
 import io
 import itertools
 import struct
+import subprocess
+import sys
 import threading
 import time
 import tracemalloc
@@ -1203,3 +1206,96 @@ def test_any_bytes_end_in_one_of_two_ways(tail, name):
         except QwenVLPrepError:
             continue
         assert validate(prepared.data_uri).is_legal
+
+
+def test_many_copies_pixels_before_the_generator_goes_on():
+    """A generator may fill one array anew for each picture; each is sent as it was."""
+    buffer = np.empty((60, 60, 3), np.uint8)
+
+    def frames():
+        for value in range(0, 200, 20):
+            buffer[:] = value
+            yield buffer
+
+    sent = list(prepare_many(frames(), workers=2, encoding="png"))
+    values = [
+        int(np.asarray(Image.open(io.BytesIO(one.data)))[0, 0, 0]) for one in sent
+    ]
+    assert values == list(range(0, 200, 20))
+
+
+def test_many_loads_images_before_the_generator_closes_them(photo, encoded):
+    """A generator may open and close each file around its yield."""
+
+    def images():
+        for _ in range(4):
+            with Image.open(io.BytesIO(encoded(photo, "PNG"))) as image:
+                yield image
+
+    assert [type(one) for one in prepare_many(images())] == [PreparedImage] * 4
+
+
+def test_many_hands_over_what_is_finished_before_the_callers_failure(photo):
+    """An exception of the caller's own generator does not swallow finished results."""
+
+    def sources():
+        yield photo
+        yield photo
+        raise KeyError("the caller's own")
+
+    results = prepare_many(sources(), workers=4)
+    assert [type(next(results)), type(next(results))] == [PreparedImage] * 2
+    with pytest.raises(KeyError, match="the caller's own"):
+        next(results)
+
+
+def test_many_yields_a_hole_as_its_error(photo):
+    """A value that is no image at all neither stops nor hides the others."""
+    results = list(prepare_many([photo, None, photo]))
+    assert [type(one).__name__ for one in results] == [
+        "PreparedImage",
+        "SourceError",
+        "PreparedImage",
+    ]
+
+
+@pytest.mark.parametrize(
+    "single", ["photo.jpg", b"bytes", np.zeros((20, 20), np.uint8)]
+)
+def test_many_refuses_a_single_image(single):
+    """One path would be taken for its letters, one array for its rows."""
+    with pytest.raises(TypeError, match="several images"):
+        prepare_many(single)
+
+
+def test_damaged_pillow_image_is_refused_in_our_words(photo, encoded):
+    """Pillow's own exceptions do not come out of a lazily opened image."""
+    data = encoded(photo, "TIFF", save_all=True, append_images=[photo])
+    for cut in range(20, len(data), 997):
+        try:
+            image = Image.open(io.BytesIO(data[:cut]))
+        except Exception:  # noqa: BLE001 - Pillow's refusals have many types
+            continue
+        with contextlib.suppress(QwenVLPrepError):
+            prepare(image)
+
+
+def test_fork_after_use_is_refused(photo, encoded, tmp_path):
+    """A forked child says so at once; libvips would now and then hang in it."""
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(encoded(photo, "JPEG"))
+    script = f"""
+import os, sys
+import qwenvl_prep as qp
+qp.prepare({str(path)!r}, encoding="png")
+child = os.fork()
+if child == 0:
+    try:
+        qp.prepare({str(path)!r}, encoding="png")
+    except qp.errors.ForkedProcessError:
+        os._exit(7)
+    os._exit(1)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    done = subprocess.run([sys.executable, "-c", script], timeout=60, check=False)
+    assert done.returncode == 7

@@ -336,7 +336,7 @@ def test_image_prepared_for_something_else_is_refused(options):
 @pytest.mark.parametrize("single", ["cat.jpg", b"\x89PNG"], ids=["path", "bytes"])
 def test_single_image_is_a_mistake(single):
     """A lone path or lone bytes would be taken apart letter by letter."""
-    with pytest.raises(TypeError, match="list of images"):
+    with pytest.raises(TypeError, match="Expected several images"):
         chat_request(single, model=MODEL)
 
 
