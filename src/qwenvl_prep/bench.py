@@ -45,6 +45,7 @@ from qwenvl_prep.bench_cases import (
 from qwenvl_prep.bench_pictures import make_pictures
 from qwenvl_prep.cli_inputs import expand
 from qwenvl_prep.errors import QwenVLPrepError, UnsupportedFormatError
+from qwenvl_prep.prepare import usable_cores
 from qwenvl_prep.profiles import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def _header() -> dict[str, Any]:
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "cpu": _cpu_model(),
-        "cores": _usable_cores(),
+        "cores": usable_cores(),
         "load": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
         "qwenvl_prep": qp.__version__,
@@ -123,13 +124,6 @@ def _header() -> dict[str, Any]:
         "libvips": ".".join(str(pyvips.version(part)) for part in range(3)),
         "model": DEFAULT_MODEL,
     }
-
-
-def _usable_cores() -> int:
-    # A container may be given fewer cores than the machine has.
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _cpu_model() -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qwenvl_prep.errors import BudgetError, ImagesRefusedError, QwenVLPrepError
+from qwenvl_prep.geometry import integer
 from qwenvl_prep.plan import ImagePlan, plan
 from qwenvl_prep.prepare import PreparedImage
 from qwenvl_prep.profiles import DEFAULT_MODEL, ModelProfile, get_model
@@ -34,12 +36,15 @@ class RequestPlan:
         Tokens of the text; an upper bound where text itself was given.
     reserve : int
         Tokens kept free for what is not counted here, such as the chat template.
+    images : tuple of ImagePlan
+        The plans behind *items*, in order; empty where only counts were given.
     """
 
     model: ModelProfile
     items: tuple[tuple[str, int], ...]
     text_tokens: int
     reserve: int
+    images: tuple[ImagePlan, ...] = ()
 
     @property
     def image_tokens(self) -> int:
@@ -63,7 +68,7 @@ class RequestPlan:
 
     def __repr__(self) -> str:
         return (
-            f"<RequestPlan {len(self.items)} images, {self.total:,} tokens, "
+            f"<RequestPlan {_images(len(self.items))}, {self.total:,} tokens, "
             f"{self.remaining:,} left for {self.model.name}>"
         )
 
@@ -119,11 +124,11 @@ def fit(
     <RequestPlan 25 images, 30,675 tokens, 44 left for qwen-vl-max>
     """
     profile = get_model(model)
-    items = []
+    plans: list[ImagePlan] = []
     refused: list[tuple[int, str, QwenVLPrepError]] = []
     for index, image in enumerate(listed(images)):
         try:
-            items.append(_count(image, profile, high_resolution, max_tokens))
+            plans.append(_planned(image, profile, high_resolution, max_tokens))
         except QwenVLPrepError as exc:
             is_named = isinstance(image, (str, os.PathLike)) and len(str(image)) < 200
             name = str(image) if is_named else "image"
@@ -131,11 +136,13 @@ def fit(
     if refused:
         reasons = "; ".join(f"#{index + 1}: {exc}" for index, _, exc in refused)
         raise ImagesRefusedError(
-            f"{len(refused)} of {len(refused) + len(items)} images were refused: "
+            f"{len(refused)} of {_images(len(refused) + len(plans))} were refused: "
             f"{reasons}",
             refused=tuple(refused),
         )
-    return fit_items(items, model=profile, text=text, reserve=reserve)
+    items = [(one.name, one.tokens) for one in plans]
+    request = fit_items(items, model=profile, text=text, reserve=reserve)
+    return dataclasses.replace(request, images=tuple(plans))
 
 
 def fit_items(
@@ -147,8 +154,9 @@ def fit_items(
 ) -> RequestPlan:
     """Hold images that are counted already against the model; see :func:`fit`."""
     text_tokens = text_token_bound(text)
-    if isinstance(reserve, bool) or not isinstance(reserve, int) or reserve < 0:
-        raise ValueError(f"Expected an int of at least 0 for reserve, not {reserve!r}")
+    reserve = integer("reserve", reserve)
+    if reserve < 0:
+        raise ValueError(f"Expected at least 0 for reserve but received {reserve}")
     request = RequestPlan(
         model=model, items=tuple(items), text_tokens=text_tokens, reserve=reserve
     )
@@ -218,30 +226,36 @@ def text_token_bound(text: str | int) -> int:
     if isinstance(text, str):
         forms = (text, unicodedata.normalize("NFC", text))
         return max(len(form.encode("utf-8", "surrogatepass")) for form in forms)
-    if isinstance(text, bool) or not isinstance(text, int):
-        raise TypeError(f"Expected a str or a number of tokens but received {text!r}")
+    text = integer("text", text)
     if text < 0:
         raise ValueError(f"Expected at least 0 text tokens but received {text}")
     return text
 
 
-def _count(
+def _planned(
     image: Any, model: ModelProfile, high_resolution: bool, max_tokens: int | None
-) -> tuple[str, int]:
+) -> ImagePlan:
     if isinstance(image, PreparedImage):
         image = image.plan
-    if not isinstance(image, ImagePlan):
-        image = plan(
+    made: ImagePlan = (
+        image
+        if isinstance(image, ImagePlan)
+        else plan(
             image, model=model, high_resolution=high_resolution, max_tokens=max_tokens
         )
-    if image.model != model or image.options.high_resolution != high_resolution:
+    )
+    if made.model != model or made.options.high_resolution != high_resolution:
         raise ValueError(
             f"Expected images planned for {model.name} with "
-            f"high_resolution={high_resolution} but {image.name} was planned for "
-            f"{image.model.name} with "
-            f"high_resolution={image.options.high_resolution}; plan it again"
+            f"high_resolution={high_resolution} but {made.name} was planned for "
+            f"{made.model.name} with "
+            f"high_resolution={made.options.high_resolution}; plan it again"
         )
-    return image.name, image.tokens
+    return made
+
+
+def _images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count:,} images"
 
 
 def _refusal(request: RequestPlan, fits: int) -> str:
@@ -253,13 +267,19 @@ def _refusal(request: RequestPlan, fits: int) -> str:
         limit = ""
     if request.text_tokens + request.reserve >= request.limit:
         advice = "Text and reserve alone do not fit; shorten the text"
+    elif not fits:
+        advice = "Not even the first image fits; lower max_tokens"
     else:
         advice = (
-            f"The first {fits} images would fit; send fewer at once or lower max_tokens"
+            f"The first {_images(fits)} would fit; send fewer at once or lower "
+            f"max_tokens"
         )
+    shown = ", ".join(f"{name} {tokens:,}" for name, tokens in request.items[:10])
+    more = f", … {count - 10} more" if count > 10 else ""
     return (
         f"Expected a total below {request.limit:,} tokens for {model.name} but "
-        f"received {request.total:,}: {count} images with {request.image_tokens:,}, "
-        f"text with {request.text_tokens:,}, reserve {request.reserve:,}. {limit}"
+        f"received {request.total:,}: {_images(count)} with {request.image_tokens:,} "
+        f"({shown}{more}), text with {request.text_tokens:,}, reserve "
+        f"{request.reserve:,}. {limit}"
         f"{advice}"
     )

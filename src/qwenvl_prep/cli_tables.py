@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 import sys
@@ -278,7 +279,7 @@ def budget_line(request: RequestPlan) -> str:
         parts.append(f"reserve {request.reserve:,}")
     return (
         f"{' + '.join(parts)} = {request.total:,} of {request.limit:,} "
-        f"({request.model.name}); {request.remaining:,} left"
+        f"({request.model.name}); room for {request.remaining:,} more"
     )
 
 
@@ -302,7 +303,7 @@ def models_table(models: Iterable[ModelProfile]) -> Table:
             f"{model.min_pixels // square}–{model.max_pixels // square:,}",
             f"{high // square:,}" if high else "–",
             f"{model.max_input_tokens:,}",
-            f"{model.min_frames}–{model.max_frames}" if model.max_frames else "–",
+            f"{model.min_frames}–{model.max_frames:,}" if model.max_frames else "–",
         )
     return made
 
@@ -310,7 +311,14 @@ def models_table(models: Iterable[ModelProfile]) -> Table:
 def model_record(model: ModelProfile) -> dict[str, Any]:
     """Describe a model for ``--json``."""
     record = {name: getattr(model, name) for name in model.__dataclass_fields__}
-    return {**record, "date": str(model.date), "formats": list(model.formats)}
+    return {
+        name: str(value)
+        if isinstance(value, dt.date)
+        else list(value)
+        if isinstance(value, tuple)
+        else value
+        for name, value in record.items()
+    }
 
 
 def model_details(model: ModelProfile) -> Table:

@@ -410,8 +410,8 @@ def _decode_heif(data: bytes, info: ImageInfo) -> Pixels:
         import pillow_heif
     except ImportError as exc:
         raise UnsupportedFormatError(
-            "Expected a type that is read without extras but received HEIC; "
-            "pip install 'qwenvl_prep[heif]'",
+            "Expected a type that is read without extras but received HEIC (HEIF); "
+            "pip install pillow-heif, which is the extra 'heif'",
             format=info.format,
             extra="heif",
         ) from exc

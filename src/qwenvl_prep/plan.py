@@ -11,9 +11,11 @@ from qwenvl_prep.findings import Finding
 from qwenvl_prep.geometry import (
     billed_tokens,
     billed_tokens_many,
+    integer,
     is_above_ratio,
     smart_resize,
 )
+from qwenvl_prep.limits import DEFAULT_LIMITS, Limits
 from qwenvl_prep.probe import probe
 from qwenvl_prep.profiles import DEFAULT_MODEL, ModelProfile, get_model
 from qwenvl_prep.sources import as_source
@@ -85,6 +87,7 @@ class PlanOptions:
                 f"Expected 'auto', 'jpeg' or 'png' for encoding but received "
                 f"{self.encoding!r}"
             )
+        integer("quality", self.quality)
         # Above 95 a JPEG only grows; libjpeg's manual advises against it.
         if not 1 <= self.quality <= 95:
             raise ValueError(
@@ -92,7 +95,7 @@ class PlanOptions:
             )
         for name in ("max_tokens", "max_bytes"):
             value = getattr(self, name)
-            if value is not None and value < 1:
+            if value is not None and integer(name, value) < 1:
                 raise ValueError(f"Expected at least 1 for {name} but received {value}")
 
 
@@ -189,6 +192,7 @@ def plan(
     max_bytes: int | None = None,
     encoding: Encoding = "auto",
     quality: int = 90,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> ImagePlan:
     """
     Decide what will be done to an image, from its header alone.
@@ -201,6 +205,8 @@ def plan(
         Model that will read the image.
     high_resolution, max_tokens, max_bytes, encoding, quality
         See :class:`PlanOptions`.
+    limits : Limits
+        What may be decoded, where decoding will be needed.
 
     Returns
     -------
@@ -212,6 +218,8 @@ def plan(
     IllegalImageError
         If the model refuses the image and preparing cannot mend it; carries all
         findings.
+    DecodeLimitError
+        If decoding it would take more than *limits* allow.
     ImageError, SourceError
         As for :func:`qwenvl_prep.probe`.
     UnknownModelError, ModelFeatureError
@@ -230,8 +238,8 @@ def plan(
         encoding=encoding,
         quality=quality,
     )
-    source = as_source(source)
-    return plan_image(
+    source = as_source(source, limits=limits)
+    made = plan_image(
         probe(source),
         get_model(model),
         options,
@@ -239,6 +247,9 @@ def plan(
         suffix=source.suffix,
         label=source.label,
     )
+    if not made.is_kept:
+        limits.check_header(made.info)
+    return made
 
 
 def plan_image(

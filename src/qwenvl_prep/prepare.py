@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from qwenvl_prep.decode import Pixels
     from qwenvl_prep.findings import Finding
 
-__all__ = ["PreparedImage", "prepare", "prepare_many"]
+__all__ = ["PreparedImage", "prepare", "prepare_many", "usable_cores"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -209,7 +209,7 @@ def prepare_many(
         quality=quality,
     )
     cap_pixels(profile, options)
-    workers = _usable_cores() if workers is None else workers
+    workers = usable_cores() if workers is None else workers
     if workers < 1:
         raise ValueError(f"Expected at least 1 worker but received {workers}")
 
@@ -348,7 +348,8 @@ def _render(plan: ImagePlan, pixels: Pixels) -> PreparedImage:
     )
 
 
-def _usable_cores() -> int:
+def usable_cores() -> int:
+    """Count the cores that this process may use."""
     # A container may be given fewer cores than the machine has.
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

@@ -63,8 +63,8 @@ class ModelProfile:
         When they were read there.
     confidence : {"H", "M", "L"}
         How well they are known; see the head of ``profiles.toml``.
-    retired : bool
-        Whether the provider has withdrawn the name or moved it to another model.
+    retired : datetime.date or None
+        When the provider moved the name to another model; None where it did not.
     successor : str or None
         The name to use instead.
     note : str
@@ -94,7 +94,7 @@ class ModelProfile:
     source: str
     date: dt.date
     confidence: str
-    retired: bool = False
+    retired: dt.date | None = None
     successor: str | None = None
     note: str = ""
 
@@ -183,10 +183,14 @@ def list_models() -> tuple[ModelProfile, ...]:
 
 
 def _nearest(name: str) -> tuple[str, ...]:
-    """Give up to three known names, those that go on from *name* first."""
-    longer = [known for known in _profiles() if name and known.startswith(name)]
-    alike = difflib.get_close_matches(name, _profiles(), n=3, cutoff=0.4)
-    return tuple(dict.fromkeys([*longer, *alike]))[:3]
+    """Give up to three known names: those of its own family first, then those alike."""
+    family = "-".join(name.split("-")[:2])
+    siblings = [known for known in _profiles() if known.startswith(family)]
+    ranked = [
+        *difflib.get_close_matches(name, siblings, n=3, cutoff=0.0),
+        *difflib.get_close_matches(name, _profiles(), n=3, cutoff=0.6),
+    ]
+    return tuple(dict.fromkeys(ranked))[:3]
 
 
 @functools.cache

@@ -74,5 +74,6 @@ def resize(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uin
         channels,
         height,
         width,
+        _native.is_height_first(pixels.shape[0], pixels.shape[1], height, width),
     )
     return target

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import threading
 import time
@@ -34,7 +35,7 @@ from qwenvl_prep.reply import (
 from qwenvl_prep.request import STORE_HEADER, Wire, http_body
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Generator, Iterator, Mapping
     from types import TracebackType
 
 __all__ = ["KEY_VARIABLE", "Sender"]
@@ -51,22 +52,34 @@ _PATHS = {
     "dashscope": "/services/aigc/multimodal-generation/generation",
 }
 
+# An address in the provider's own store, as the value of a JSON string.
+_STORED = re.compile(rb':\s*"oss://', re.IGNORECASE)
+
 # A reply is text; more than this is no reply.
 _MAX_REPLY_BYTES = 16 * 1024 * 1024
 
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
-class _Key:
-    """The API key, in the one object that knows it; never shown, never pickled."""
+class _Key(httpx2.Auth):
+    """
+    The API key, in the one object that knows it; never shown, never pickled.
+
+    It puts itself into the header, so that no variable of a caller holds it when a
+    traceback shows variables.
+    """
 
     __slots__ = ("_value",)
 
     def __init__(self, value: str) -> None:
         self._value = value
 
-    def header(self) -> str:
-        return f"Bearer {self._value}"
+    def auth_flow(
+        self, request: httpx2.Request
+    ) -> Generator[httpx2.Request, httpx2.Response, None]:
+        """Put the key into a request, for httpx2."""
+        request.headers["Authorization"] = f"Bearer {self._value}"
+        yield request
 
     def blot_out(self, text: str) -> str:
         """Take the key out of a text that came from outside."""
@@ -93,7 +106,8 @@ class Sender:
     wire : {"openai", "dashscope"}
         Form of the requests.
     timeout : float
-        Seconds for one whole call, from the first byte sent to the last received.
+        Seconds for one whole call.  Connecting, sending and the reply's headers are
+        each bound by it, the reply's body by what is left of it.
 
     Raises
     ------
@@ -236,8 +250,8 @@ class Sender:
         """Send, and give the response of a success; the one door for httpx2."""
         body = _body(request, self._wire, is_stream=is_stream)
         content = json.dumps(body, ensure_ascii=False).encode()
-        headers = {"Authorization": self._key.header()}
-        if b'"oss://' in content:
+        headers = {"Content-Type": "application/json"}
+        if _STORED.search(content):
             headers[STORE_HEADER] = "enable"
         if is_stream and self._wire == "dashscope":
             headers["X-DashScope-SSE"] = "enable"
@@ -247,7 +261,8 @@ class Sender:
                 "POST",
                 f"{self._base_url}{_PATHS[self._wire]}",
                 content=content,
-                headers={**headers, "Content-Type": "application/json"},
+                headers=headers,
+                auth=self._key,
             ) as response:
                 response.stream = _TimedBody(response, deadline, self._timeout)
                 if response.status_code != 200:

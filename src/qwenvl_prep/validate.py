@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from qwenvl_prep.data_uri import data_uri_length
 from qwenvl_prep.errors import (
     DamagedImageError,
+    DecodeLimitError,
     ImageError,
     NotAnImageError,
     SourceError,
     UnsupportedFormatError,
 )
 from qwenvl_prep.findings import Finding
+from qwenvl_prep.limits import DEFAULT_LIMITS, Limits
 from qwenvl_prep.probe import probe
 from qwenvl_prep.profiles import DEFAULT_MODEL, ModelProfile, get_model
 from qwenvl_prep.sources import as_source
@@ -87,7 +90,10 @@ class ValidationReport:
 
 
 def validate(
-    source: Any, *, model: str | ModelProfile = DEFAULT_MODEL
+    source: Any,
+    *,
+    model: str | ModelProfile = DEFAULT_MODEL,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> ValidationReport:
     """
     Hold an image against the rules of a model, from its header alone.
@@ -98,6 +104,8 @@ def validate(
         See :func:`qwenvl_prep.sources.as_source`.
     model : str or ModelProfile
         Whose rules apply.
+    limits : Limits
+        What preparing may decode; a picture above them is told of.
 
     Returns
     -------
@@ -118,12 +126,16 @@ def validate(
     profile = get_model(model)
     name = _short_name(source)
     try:
-        source = as_source(source)
+        source = as_source(source, limits=limits)
         name = source.name
         info = probe(source)
     except (SourceError, ImageError) as exc:
         return ValidationReport(name, profile.name, None, (_from_error(exc),))
     findings = find(info, profile, suffix=source.suffix, label=source.label)
+    try:
+        limits.check_header(info)
+    except DecodeLimitError as exc:
+        findings = (*findings, _above_limits(exc))
     return ValidationReport(name, profile.name, info, findings)
 
 
@@ -191,8 +203,10 @@ def _errors(info: ImageInfo, model: ModelProfile, label: str) -> list[Finding]:
                 "error",
                 f"Expected one of {', '.join(formats)} for {model.name} at this size "
                 f"but received {info.format}",
-                "prepare converts it",
-                is_mendable=True,
+                "prepare converts it"
+                if _can_read(info)
+                else "convert it to JPEG, or install pillow-heif for prepare to do so",
+                is_mendable=_can_read(info),
                 actual=info.format,
                 limit=", ".join(formats),
             )
@@ -238,6 +252,11 @@ def _errors(info: ImageInfo, model: ModelProfile, label: str) -> list[Finding]:
             )
         )
     return found
+
+
+def _can_read(info: ImageInfo) -> bool:
+    """Tell whether the extra that reads this type is there, without loading it."""
+    return info.format != "HEIF" or find_spec("pillow_heif") is not None
 
 
 def _warnings(info: ImageInfo, model: ModelProfile, suffix: str) -> list[Finding]:
@@ -304,6 +323,19 @@ def _warnings(info: ImageInfo, model: ModelProfile, suffix: str) -> list[Finding
             )
         )
     return found
+
+
+def _above_limits(exc: DecodeLimitError) -> Finding:
+    return Finding(
+        "above-limits",
+        "warning",
+        f"Decoding would take {exc.actual:,} where {exc.limit_name} allows "
+        f"{exc.limit:,}",
+        "preparing refuses it; make it smaller, or raise the limit if you trust it",
+        is_mendable=False,
+        actual=exc.actual,
+        limit=exc.limit,
+    )
 
 
 def _from_error(exc: SourceError | ImageError) -> Finding:

@@ -33,7 +33,9 @@ int qvp_axis_make(struct qvp_axis *axis, int64_t in_size, int64_t out_size) {
     const double filter_scale = scale < 1.0 ? 1.0 : scale;
     const double support = BICUBIC_SUPPORT * filter_scale;
     const double inverse = 1.0 / filter_scale;
-    const int64_t taps = (int64_t)ceil(support) * 2 + 1;
+    const int64_t most = (int64_t)ceil(support) * 2 + 1;
+    /* No output reads more than the whole line. */
+    const int64_t taps = most < in_size ? most : in_size;
     int64_t cells;
 
     axis->in_size = in_size;
@@ -46,9 +48,7 @@ int qvp_axis_make(struct qvp_axis *axis, int64_t in_size, int64_t out_size) {
         cells > INT64_MAX / (int64_t)sizeof(double)) {
         return QVP_TOO_LARGE;
     }
-    /* No output reads more than the whole line; the product was checked above. */
-    const int64_t longest = taps < in_size ? taps : in_size;
-    double *row = malloc((size_t)longest * sizeof(double));
+    double *row = malloc((size_t)taps * sizeof(double)); /* product checked above */
     axis->starts = malloc((size_t)out_size * sizeof(int32_t));
     axis->counts = malloc((size_t)out_size * sizeof(int32_t));
     axis->weights = calloc((size_t)cells, sizeof(int32_t));

@@ -44,9 +44,9 @@ void qvp_axis_free(struct qvp_axis *axis);
  * rows * in_size * channels (across) or in_size * row_bytes (down) bytes; target
  * holds rows * out_size * channels or out_size * row_bytes; channels is 1, 3 or 4.
  */
-void qvp_resample_across(const struct qvp_axis *axis, const uint8_t *source,
+void qvp_across_scalar(const struct qvp_axis *axis, const uint8_t *source,
                          uint8_t *target, int64_t rows, int channels);
-void qvp_resample_down(const struct qvp_axis *axis, const uint8_t *source,
+void qvp_down_scalar(const struct qvp_axis *axis, const uint8_t *source,
                        uint8_t *target, int64_t row_bytes);
 
 #endif

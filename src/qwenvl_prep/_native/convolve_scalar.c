@@ -38,7 +38,7 @@ static inline void across(const struct qvp_axis *axis, const uint8_t *source,
     }
 }
 
-void qvp_resample_across(const struct qvp_axis *axis, const uint8_t *source,
+void qvp_across_scalar(const struct qvp_axis *axis, const uint8_t *source,
                          uint8_t *target, int64_t rows, int channels) {
     switch (channels) {
     case 1:
@@ -52,7 +52,7 @@ void qvp_resample_across(const struct qvp_axis *axis, const uint8_t *source,
     }
 }
 
-void qvp_resample_down(const struct qvp_axis *axis, const uint8_t *source,
+void qvp_down_scalar(const struct qvp_axis *axis, const uint8_t *source,
                        uint8_t *target, int64_t row_bytes) {
     for (int64_t y = 0; y < axis->out_size; y++) {
         const uint8_t *top = source + axis->starts[y] * row_bytes;

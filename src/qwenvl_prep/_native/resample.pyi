@@ -14,4 +14,5 @@ def resample(
     channels: int,
     out_height: int,
     out_width: int,
+    height_first: bool,
 ) -> None: ...

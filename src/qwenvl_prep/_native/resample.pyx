@@ -17,11 +17,11 @@ cdef extern from "convolve.h" nogil:
     int QVP_TOO_LARGE
     int qvp_axis_make(qvp_axis *axis, int64_t in_size, int64_t out_size)
     void qvp_axis_free(qvp_axis *axis)
-    void qvp_resample_across(
+    void qvp_across_scalar(
         const qvp_axis *axis, const uint8_t *source, uint8_t *target,
         int64_t rows, int channels
     )
-    void qvp_resample_down(
+    void qvp_down_scalar(
         const qvp_axis *axis, const uint8_t *source, uint8_t *target,
         int64_t row_bytes
     )
@@ -76,15 +76,15 @@ cdef int _resample(
             status = QVP_NO_MEMORY
     if status == QVP_OK:
         if need_across and need_down and height_first:
-            qvp_resample_down(&down, source, between, width * channels)
-            qvp_resample_across(&across, between, target, out_height, channels)
+            qvp_down_scalar(&down, source, between, width * channels)
+            qvp_across_scalar(&across, between, target, out_height, channels)
         elif need_across and need_down:
-            qvp_resample_across(&across, source, between, height, channels)
-            qvp_resample_down(&down, between, target, out_width * channels)
+            qvp_across_scalar(&across, source, between, height, channels)
+            qvp_down_scalar(&down, between, target, out_width * channels)
         elif need_across:
-            qvp_resample_across(&across, source, target, height, channels)
+            qvp_across_scalar(&across, source, target, height, channels)
         else:
-            qvp_resample_down(&down, source, target, width * channels)
+            qvp_down_scalar(&down, source, target, width * channels)
     free(between)
     if need_across:
         qvp_axis_free(&across)
@@ -101,6 +101,7 @@ def resample(
     int channels,
     int64_t out_height,
     int64_t out_width,
+    bint height_first,
 ):
     """
     Resize interleaved 8-bit samples into a buffer of the caller.
@@ -115,6 +116,8 @@ def resample(
         Pixels, 1 to ``MAX_SIDE``; the two sizes must differ.
     channels : int
         1, 3 or 4.  Four are resized alike, without premultiplying.
+    height_first : bool
+        Which pass runs first; Pillow's choice is :func:`is_height_first`.
 
     Raises
     ------
@@ -126,7 +129,6 @@ def resample(
     cdef uintptr_t source_start, source_end, target_start, target_end
     cdef int64_t between_bytes
     cdef int status
-    cdef bint height_first
     if channels != 1 and channels != 3 and channels != 4:
         raise ValueError(f"Expected 1, 3 or 4 channels but received {channels}")
     for side in (height, width, out_height, out_width):
@@ -151,7 +153,6 @@ def resample(
     target_end = target_start + <uintptr_t>target.shape[0]
     if source_start < target_end and target_start < source_end:
         raise ValueError("Expected source and target that do not overlap")
-    height_first = is_height_first(height, width, out_height, out_width)
     between_bytes = (
         _product(out_height, width, channels)
         if height_first
