@@ -276,24 +276,20 @@ def _print_table(header: dict[str, Any], rows: Iterable[dict[str, Any]]) -> None
     out = show.console()
     facts = ", ".join(f"{key} {value}" for key, value in header.items())
     out.print(facts, markup=False, soft_wrap=True)
-    right = ("ours/s", "peer/s", "MP/s", "× peer", "min..max")
     made = show.table(
-        "bench", "input", "ours/s", "MP/s", "peer", "peer/s", "× peer", "min..max",
-        "answer", right=right,
-    )  # fmt: skip
+        "what / beside whom", "ours/s", "peer/s", "× peer", right=("× peer",)
+    )
     for row in rows:
         ours, ratio = row["ours_per_second"], row["ratio"]
         area = row["megapixels"]
+        rate = "" if area is None else f"\n{number_text(ours['median'] * area)} MP/s"
+        wrong = "" if row["correct"] else f"\n[red]WRONG[/]: {escape(row['problem'])}"
         made.add_row(
-            row["bench"],
-            escape(row["input"]),
-            spread_text(ours),
-            "" if area is None else number_text(ours["median"] * area),
-            row["peer"],
-            spread_text(row["peer_per_second"]),
-            f"{ratio['median']:.2f}",
-            f"{ratio['min']:.2f}..{ratio['max']:.2f}",
-            "correct" if row["correct"] else f"[red]WRONG[/]: {row['problem']}",
+            f"{row['bench']}: {escape(row['input'])}\n"
+            f"  [dim]beside {escape(row['peer'])}[/]{wrong}",
+            spread_text(ours).replace(" ", "\n", 1) + rate,
+            spread_text(row["peer_per_second"]).replace(" ", "\n", 1),
+            f"{ratio['median']:.2f}\n{ratio['min']:.2f}..{ratio['max']:.2f}",
         )
     out.print(made)
 

@@ -226,6 +226,8 @@ def text_token_bound(text: str | int) -> int:
     if isinstance(text, str):
         forms = (text, unicodedata.normalize("NFC", text))
         return max(len(form.encode("utf-8", "surrogatepass")) for form in forms)
+    if isinstance(text, bool) or not hasattr(text, "__index__"):
+        raise TypeError(f"Expected a str or a number of tokens but received {text!r}")
     text = integer("text", text)
     if text < 0:
         raise ValueError(f"Expected at least 0 text tokens but received {text}")

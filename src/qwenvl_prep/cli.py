@@ -21,7 +21,7 @@ import click
 from qwenvl_prep import cli_steps as steps
 from qwenvl_prep import cli_tables as show
 from qwenvl_prep._version import __version__
-from qwenvl_prep.budget import fit_items
+from qwenvl_prep.budget import fit as fit_images
 from qwenvl_prep.errors import (
     BudgetError,
     MissingKeyError,
@@ -31,7 +31,8 @@ from qwenvl_prep.errors import (
     SourceError,
     UnknownModelError,
 )
-from qwenvl_prep.plan import count_tokens
+from qwenvl_prep.geometry import billed_tokens
+from qwenvl_prep.plan import plan
 from qwenvl_prep.prepare import PreparedImage
 from qwenvl_prep.probe import probe
 from qwenvl_prep.profiles import DEFAULT_MODEL, list_models
@@ -70,6 +71,7 @@ def main() -> NoReturn:
         exc.show()
         sys.exit(_USAGE)
     except (click.Abort, KeyboardInterrupt):
+        steps.talk("Stopped.")
         sys.exit(130)
     except BrokenPipeError:
         # The reader of our output has left; nobody is there to be told.
@@ -107,24 +109,44 @@ _MODEL = click.option(
     "-m", "--model", default=DEFAULT_MODEL, show_default=True, help="Model name."
 )
 _HIGH = click.option(
-    "--high-resolution", is_flag=True, help="Count with vl_high_resolution_images."
+    "--high-resolution", is_flag=True, help="With vl_high_resolution_images set."
 )
 _JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 _QUIET = click.option("-q", "--quiet", is_flag=True, help="No progress, no summary.")
 _PREPARING = _options(
-    click.option("--max-tokens", type=click.IntRange(1), help="Cap for one image."),
-    click.option("--max-bytes", type=click.IntRange(1), help="Cap for one data URI."),
     click.option(
-        "--encoding", type=click.Choice(["auto", "jpeg", "png"]), default="auto"
+        "--max-tokens",
+        type=click.IntRange(1),
+        help="Vision tokens of an image, at most.",
     ),
-    click.option("--quality", type=click.IntRange(1, 95), default=90),
-    click.option("--workers", type=click.IntRange(1), help="Threads."),
+    click.option(
+        "--max-bytes", type=click.IntRange(1), help="Bytes of a data URI, at most."
+    ),
+    click.option(
+        "--encoding",
+        type=click.Choice(["auto", "jpeg", "png"]),
+        default="auto",
+        show_default=True,
+        help="auto keeps legal bytes, else takes the shorter of JPEG and PNG.",
+    ),
+    click.option(
+        "--quality",
+        type=click.IntRange(1, 95),
+        default=90,
+        show_default=True,
+        help="Of JPEG.",
+    ),
+    click.option("--workers", type=click.IntRange(1), help="Threads; one a core."),
 )
 _ASKING = _options(
     click.option("-t", "--text", default="", help="The question."),
     click.option("--system", help="The system prompt."),
     click.option(
-        "--wire", type=click.Choice(["openai", "dashscope"]), default="openai"
+        "--wire",
+        type=click.Choice(["openai", "dashscope"]),
+        default="openai",
+        show_default=True,
+        help="Form of the request.",
     ),
     click.option("--stream", is_flag=True, help="Ask for the answer in pieces."),
     click.option("--video", is_flag=True, help="The images are frames of one video."),
@@ -151,7 +173,7 @@ def count(
     quiet: bool,
 ) -> None:
     """Predict the billed tokens of images, from their headers alone."""
-    profile = steps.profile_of(model, high_resolution=high_resolution)
+    profile = steps.profile_of(model, high_resolution=high_resolution, quiet=quiet)
     refused: steps.Refused = []
     rows = []
     for name, source in steps.readable(
@@ -159,8 +181,11 @@ def count(
     ):
         try:
             info = probe(source)
-            tokens = count_tokens(
-                source, model=profile, high_resolution=high_resolution
+            tokens = billed_tokens(
+                info.upright_height,
+                info.upright_width,
+                profile,
+                high_resolution=high_resolution,
             )
         except QwenVLPrepError as exc:
             steps.refuse(refused, name, exc, as_json=as_json)
@@ -280,7 +305,7 @@ def prepare(
 ) -> None:
     """Make images ready; show what is sent and, with -o, write the files."""
     profile = steps.profile_of(
-        model, high_resolution=high_resolution, max_tokens=max_tokens
+        model, high_resolution=high_resolution, max_tokens=max_tokens, quiet=quiet
     )
     refused: steps.Refused = []
     images: list[PreparedImage] = []
@@ -293,17 +318,26 @@ def prepare(
         "quality": quality,
         "workers": workers,
     }
-    for name, result in steps.prepared(inputs, profile, options, quiet=quiet):
+    if output is not None and output.exists() and not output.is_dir():
+        raise click.UsageError(f"{output} is a file; -o names a folder.")
+    expanded = steps.expanded_inputs(inputs, quiet=quiet)
+    for name, result in steps.prepared(expanded, profile, options, quiet=quiet):
         if isinstance(result, PreparedImage):
+            written = None
             try:
                 if output is not None:
-                    steps.write_image(result, output, taken, overwrite=overwrite)
+                    written = steps.write_image(
+                        result, output, taken, expanded, overwrite=overwrite
+                    )
             except SourceError as exc:
                 steps.refuse(refused, name, exc, as_json=as_json)
                 continue
             images.append(result)
             if as_json:
-                show.print_json(show.prepared_record(result, with_data_uri=data_uri))
+                record = show.prepared_record(result, with_data_uri=data_uri)
+                if written is not None:
+                    record["output"] = str(written)
+                show.print_json(record)
         elif isinstance(result, QwenVLPrepError):
             steps.refuse(refused, name, result, as_json=as_json)
     if not as_json:
@@ -316,7 +350,8 @@ def prepare(
             f"{show.counted(len(images), 'image')}, {tokens:,} tokens for "
             f"{profile.name} (maximum input {profile.max_input_tokens:,}), "
             f"{show.bytes_text(before)} → "
-            f"{show.bytes_text(after)}" + (f", written to {output}" if output else "")
+            f"{show.bytes_text(after)}"
+            + (f", written to {output}" if output and images else "")
         )
     steps.finish(refused, as_json=as_json)
 
@@ -326,7 +361,12 @@ def prepare(
 @_options(_MODEL, _HIGH, _JSON, _QUIET)
 @click.option("-t", "--text", default="", help="All text of the request.")
 @click.option("--text-tokens", type=click.IntRange(0), help="Its tokens, if known.")
-@click.option("--reserve", type=click.IntRange(0), default=0, help="Keep this free.")
+@click.option(
+    "--reserve",
+    type=click.IntRange(0),
+    default=0,
+    help="Tokens kept free; the chat template takes about 26.",
+)
 def fit(
     inputs: tuple[str, ...],
     model: str,
@@ -338,24 +378,27 @@ def fit(
     reserve: int,
 ) -> None:
     """Hold images and text against the model's maximum input."""
-    profile = steps.profile_of(model, high_resolution=high_resolution)
+    profile = steps.profile_of(model, high_resolution=high_resolution, quiet=quiet)
     refused: steps.Refused = []
-    items = []
+    plans = []
     for name, source in steps.readable(
         inputs, quiet=quiet, as_json=as_json, refused=refused
     ):
         try:
-            tokens = count_tokens(
-                source, model=profile, high_resolution=high_resolution
-            )
+            plans.append(plan(source, model=profile, high_resolution=high_resolution))
         except QwenVLPrepError as exc:
             steps.refuse(refused, name, exc, as_json=as_json)
-            continue
-        items.append((name, tokens))
+    items = [(one.name, one.tokens) for one in plans]
     known = text if text_tokens is None else text_tokens
     error = None
     try:
-        request = fit_items(items, model=profile, text=known, reserve=reserve)
+        request = fit_images(
+            plans,
+            model=profile,
+            text=known,
+            reserve=reserve,
+            high_resolution=high_resolution,
+        )
     except BudgetError as exc:
         error = exc
     if as_json:
@@ -376,9 +419,9 @@ def fit(
             total += tokens
             table.add_row(show.plain(names[name]), f"{tokens:,}", f"{total:,}")
         show.print_table(table)
-        if error is None:
+        if error is None and plans:
             show.console().print(show.budget_line(request), markup=False)
-        else:
+        elif error is not None:
             steps.talk(str(error))
     steps.finish(refused, as_json=as_json)
     if error is not None:
@@ -401,7 +444,10 @@ def request_command(
 ) -> None:
     """Prepare images and write the finished request as JSON."""
     profile = steps.profile_of(
-        model, high_resolution=high_resolution, max_tokens=options["max_tokens"]
+        model,
+        high_resolution=high_resolution,
+        max_tokens=options["max_tokens"],
+        quiet=quiet,
     )
     wire = options["wire"]
     request = steps.build_request(
@@ -455,11 +501,15 @@ def send(
         raise click.UsageError("Give either INPUTS or --request FILE.")
     wire = options["wire"]
     if request_file is not None:
+        _refuse_others("request_file", "base_url", "timeout", "as_json", "quiet")
         request, wire = steps.stored_request(request_file)
         profile = steps.profile_of(request["model"])
     else:
         profile = steps.profile_of(
-            model, high_resolution=high_resolution, max_tokens=options["max_tokens"]
+            model,
+            high_resolution=high_resolution,
+            max_tokens=options["max_tokens"],
+            quiet=quiet,
         )
     # Before minutes of preparing: a missing key is a mistake in the call.
     try:
@@ -488,6 +538,18 @@ def send(
         )
     elif not quiet:
         steps.talk(steps.usage_line(reply, predicted))
+
+
+def _refuse_others(*allowed: str) -> None:
+    """Refuse options beside --request, whose file has said all that they say."""
+    context = click.get_current_context()
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if name not in allowed and source is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(
+                f"--request sends its file as it is; --{name.replace('_', '-')} "
+                f"belongs to the request command."
+            )
 
 
 @cli.command()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from qwenvl_prep.errors import NotAnImageError, QwenVLPrepError, SourceError
 from qwenvl_prep.probe import probe
 from qwenvl_prep.sources import Source, as_source, is_url
+from qwenvl_prep.validate import PICTURE_SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -34,6 +35,16 @@ class Inputs:
 
     sources: tuple[tuple[str, Any], ...]
     skipped: tuple[str, ...]
+
+    def is_among(self, path: Path) -> bool:
+        """Tell whether a path is one of the inputs, under whatever name."""
+        return any(
+            isinstance(source, Source)
+            and source.path is not None
+            and source.path.exists()
+            and path.samefile(source.path)
+            for _, source in self.sources
+        )
 
 
 def expand(words: Iterable[str], *, allow_urls: bool = False) -> Inputs:
@@ -97,7 +108,14 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _is_foreign(path: Path) -> bool:
-    """Tell whether a file in a folder is no picture at all, by its content."""
+    """
+    Tell whether a file in a folder is no picture at all, by its content.
+
+    One that is called a picture is never left out: an empty or broken .jpg is what
+    the person has to hear of.
+    """
+    if path.suffix.lower() in PICTURE_SUFFIXES:
+        return False
     try:
         probe(path)
     except NotAnImageError:

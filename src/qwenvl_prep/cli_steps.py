@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import click
 
 from qwenvl_prep import cli_tables as show
-from qwenvl_prep.budget import fit_items
+from qwenvl_prep.budget import fit
 from qwenvl_prep.cli_inputs import Inputs, expand
 from qwenvl_prep.errors import (
     ImageError,
@@ -20,10 +20,8 @@ from qwenvl_prep.errors import (
     RequestError,
     SourceError,
 )
-from qwenvl_prep.geometry import billed_tokens
-from qwenvl_prep.plan import PlanOptions, cap_pixels
+from qwenvl_prep.plan import PlanOptions, cap_pixels, count_tokens
 from qwenvl_prep.prepare import PreparedImage, prepare_many
-from qwenvl_prep.probe import probe
 from qwenvl_prep.profiles import ModelProfile, get_model
 from qwenvl_prep.request import Wire, chat_request, from_http_body
 
@@ -54,10 +52,19 @@ Refused: TypeAlias = list[tuple[str, QwenVLPrepError]]
 
 
 def profile_of(
-    model: str, *, high_resolution: bool = False, max_tokens: int | None = None
+    model: str,
+    *,
+    high_resolution: bool = False,
+    max_tokens: int | None = None,
+    quiet: bool = True,
 ) -> ModelProfile:
     """Give the profile, or refuse the whole call before any image is read."""
     profile = get_model(model)
+    if profile.retired and not quiet:
+        talk(
+            f"{profile.name} keeps the rule of early 2025; since {profile.retired} the "
+            f"provider bills that name by another. Today's is -m {profile.successor}."
+        )
     options = PlanOptions(high_resolution=high_resolution, max_tokens=max_tokens)
     try:
         cap_pixels(profile, options)
@@ -89,14 +96,16 @@ def finish(refused: Refused, *, as_json: bool) -> None:
     sys.exit(REFUSED)
 
 
-def _expanded(
+def expanded_inputs(
     inputs: Sequence[str], *, quiet: bool, allow_urls: bool = False
 ) -> Inputs:
+    """Turn words into inputs, and tell what was left out."""
     expanded = expand(inputs, allow_urls=allow_urls)
     if expanded.skipped and not quiet:
         names = ", ".join(Path(name).name for name in expanded.skipped[:3])
         more = ", …" if len(expanded.skipped) > 3 else ""
-        talk(f"Left out, being no pictures: {names}{more}")
+        count = show.counted(len(expanded.skipped), "file")
+        talk(f"Left out {count} that no picture is in: {names}{more}")
     if not expanded.sources:
         raise click.UsageError("There is no picture among the inputs.")
     return expanded
@@ -106,7 +115,7 @@ def readable(
     inputs: Sequence[str], *, quiet: bool, as_json: bool, refused: Refused
 ) -> Iterator[tuple[str, Any]]:
     """Give the inputs that can be read; the others are refused."""
-    expanded = _expanded(inputs, quiet=quiet)
+    expanded = expanded_inputs(inputs, quiet=quiet)
     for name, source in _progress(expanded.sources, len(expanded.sources), quiet=quiet):
         if isinstance(source, QwenVLPrepError):
             refuse(refused, name, source, as_json=as_json)
@@ -130,17 +139,11 @@ def _progress(items: Any, total: int, *, quiet: bool) -> Any:
 
 
 def prepared(
-    inputs: Sequence[str],
-    profile: ModelProfile,
-    options: dict[str, Any],
-    *,
-    quiet: bool,
-    allow_urls: bool = False,
+    expanded: Inputs, profile: ModelProfile, options: dict[str, Any], *, quiet: bool
 ) -> Iterator[tuple[str, PreparedImage | QwenVLPrepError | str]]:
     """Prepare what the inputs stand for; addresses are handed on as they are."""
     from qwenvl_prep.decode import empty_vips_cache
 
-    expanded = _expanded(inputs, quiet=quiet, allow_urls=allow_urls)
     empty_vips_cache()
     todo = [
         source
@@ -167,7 +170,8 @@ def build_request(
     wanted["high_resolution"] = high_resolution
     refused: Refused = []
     pictures: list[PreparedImage | str] = []
-    for name, image in prepared(inputs, profile, wanted, quiet=quiet, allow_urls=True):
+    expanded = expanded_inputs(inputs, quiet=quiet, allow_urls=True)
+    for name, image in prepared(expanded, profile, wanted, quiet=quiet):
         if isinstance(image, QwenVLPrepError):
             refused.append((name, image))
         else:
@@ -177,11 +181,14 @@ def build_request(
         show.console(stderr=True).print(show.prepared_table(images))
     if refused:
         show.refusals(refused)
+        total = show.counted(len(expanded.sources), "image")
+        talk(f"No request was made: {len(refused)} of {total} refused.")
         sys.exit(REFUSED)
     if not options["video"]:
         text = (options["system"] or "") + options["text"]
-        items = [(image.name, image.tokens) for image in images]
-        request_plan = fit_items(items, model=profile, text=text)
+        request_plan = fit(
+            images, model=profile, text=text, high_resolution=high_resolution
+        )
         if not quiet:
             talk(show.budget_line(request_plan))
     return chat_request(
@@ -212,14 +219,15 @@ def answer(sender: Any, request: dict[str, Any], *, as_json: bool) -> Reply:
         return pieces.reply  # type: ignore[no-any-return]
 
 
-def usage_line(reply: Reply, predicted: int) -> str:
+def usage_line(reply: Reply, predicted: int | None) -> str:
     """Hold what was billed against what was predicted."""
     usage = reply.usage
+    told = "not for video" if predicted is None else f"{predicted:,}"
     if usage is None:
-        return f"Predicted {predicted:,} image tokens; the server told no usage."
+        return f"Image tokens: predicted {told}; the server told no usage."
     billed = "not told" if usage.image_tokens is None else f"{usage.image_tokens:,}"
     return (
-        f"Image tokens: predicted {predicted:,}, billed {billed}. All input: "
+        f"Image tokens: predicted {told}, billed {billed}. All input: "
         f"{usage.input_tokens:,}, output: {usage.output_tokens:,}."
     )
 
@@ -232,31 +240,37 @@ def stored_request(path: Path) -> tuple[dict[str, Any], Wire]:
         raise RequestError(f"{path} cannot be sent: {exc}") from exc
 
 
-def predicted_tokens(request: dict[str, Any], profile: ModelProfile) -> int:
-    """Count the images that a request carries, from the headers in its data URIs."""
+def predicted_tokens(request: dict[str, Any], profile: ModelProfile) -> int | None:
+    """
+    Count the images that a request carries, from the headers in its data URIs.
+
+    None where it carries a video, whose frames are counted in another way.
+    """
     extra = request.get("extra_body", {})
     is_high = bool({**request, **extra}.get("vl_high_resolution_images"))
     total = 0
-    for address in _addresses(request):
+    for part in _parts(request["messages"]):
+        if "video" in part:
+            return None
+        image_url = part.get("image_url")
+        address = image_url.get("url") if isinstance(image_url, dict) else None
         try:
-            info = probe(address)
+            total += count_tokens(
+                address or part.get("image") or "",
+                model=profile,
+                high_resolution=is_high,
+            )
         except (ImageError, SourceError):
-            continue  # an address that only the server reads
-        total += billed_tokens(
-            info.height, info.width, profile, high_resolution=is_high
-        )
+            continue  # text, or an address that only the server reads
     return total
 
 
-def _addresses(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        for item in value.values():
-            yield from _addresses(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _addresses(item)
-    elif isinstance(value, str) and value.startswith("data:image/"):
-        yield value
+def _parts(messages: Any) -> Iterator[dict[str, Any]]:
+    for message in messages:
+        content = message.get("content") if isinstance(message, dict) else None
+        for part in content if isinstance(content, list) else ():
+            if isinstance(part, dict):
+                yield part
 
 
 def shortened(value: Any) -> Any:
@@ -271,8 +285,13 @@ def shortened(value: Any) -> Any:
 
 
 def write_image(
-    image: PreparedImage, folder: Path, taken: set[Path], *, overwrite: bool
-) -> None:
+    image: PreparedImage,
+    folder: Path,
+    taken: set[Path],
+    originals: Inputs,
+    *,
+    overwrite: bool,
+) -> Path:
     """Write a prepared image under its own name, with the suffix of its content."""
     suffix = _SUFFIX_OF_TYPE[image.media_type]
     stem = Path(image.name).stem or "image"
@@ -281,10 +300,14 @@ def write_image(
     while path in taken:  # two inputs of one name from two folders
         path = folder / f"{stem}-{number}{suffix}"
         number += 1
-    if path.exists() and not overwrite:
-        raise SourceError(f"{path} exists already; --overwrite replaces it")
+    if path.exists():
+        if originals.is_among(path):
+            raise SourceError(f"{path} is an original, which is never overwritten")
+        if not overwrite:
+            raise SourceError(f"{path} exists already; --overwrite replaces it")
     taken.add(path)
     write_file(path, image.data)
+    return path
 
 
 def write_file(path: Path, data: bytes) -> None:

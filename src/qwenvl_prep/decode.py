@@ -55,6 +55,9 @@ _STRIP_ROWS = 64
 
 _WHITE = 255
 
+# Above, libvips' time to open an animation grows with the square of its frames.
+_MANY_FRAMES = 1_000
+
 # EXIF tag of the orientation (CIPA DC-008).
 _ORIENTATION_TAG = 0x0112
 
@@ -70,6 +73,7 @@ _PILLOW_PLUGINS = {
     "JPEG2000": ["JPEG2000"],
     "SGI": ["SGI"],
     "TIFF": ["TIFF"],
+    "WEBP": ["WEBP"],
 }
 
 _VIPS_LOADERS = {
@@ -185,6 +189,8 @@ def _is_for_vips(info: ImageInfo) -> bool:
             and info.colour in {"grey", "rgb"}
             and (info.bit_depth in {8, 16} and info.channels in {1, 3})
         )
+    if info.n_frames > _MANY_FRAMES:
+        return False
     # Inverted CMYK is a matter of Adobe's marker, which Pillow minds.
     return info.format in _VIPS_LOADERS and info.colour != "cmyk"
 

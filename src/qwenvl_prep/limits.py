@@ -67,6 +67,10 @@ class Limits:
 
 DEFAULT_LIMITS = Limits()
 
+# Decoders that take more than their picture: bytes a pixel at the peak, measured on
+# 24 megapixels with Pillow 13.0.0 and libvips 8.18.7.
+_PEAK_BYTES = {"AVIF": 12, "ICO": 12, "JPEG2000": 25, "WEBP": 12}
+
 
 def decoded_bytes(info: ImageInfo) -> int:
     """
@@ -76,9 +80,10 @@ def decoded_bytes(info: ImageInfo) -> int:
     last scan; an interlaced PNG keeps its whole picture while rows are filled in.
     """
     sample_bytes = (info.bit_depth + 7) // 8
-    picture = info.height * info.width * info.channels * sample_bytes
+    pixels = info.height * info.width
+    picture = pixels * info.channels * sample_bytes
     if not info.is_progressive:
-        return picture
+        return max(picture, pixels * _PEAK_BYTES.get(info.format, 0))
     return picture * 3 if info.format == "JPEG" else picture * 2
 
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULT_MODEL", "ModelProfile", "get_model", "list_models"]
 
+# Letters that a name has to share before its family is guessed: "qwen-".
+_SHORTEST_FAMILY = 5
+
 # The model of the document that this package reproduces.
 DEFAULT_MODEL = "qwen-vl-max"
 
@@ -185,7 +188,8 @@ def list_models() -> tuple[ModelProfile, ...]:
 def _nearest(name: str) -> tuple[str, ...]:
     """Give up to three known names: those of its own family first, then those alike."""
     family = "-".join(name.split("-")[:2])
-    siblings = [known for known in _profiles() if known.startswith(family)]
+    is_named = len(family) >= _SHORTEST_FAMILY
+    siblings = [known for known in _profiles() if is_named and known.startswith(family)]
     ranked = [
         *difflib.get_close_matches(name, siblings, n=3, cutoff=0.0),
         *difflib.get_close_matches(name, _profiles(), n=3, cutoff=0.6),

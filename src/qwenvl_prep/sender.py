@@ -326,6 +326,8 @@ class Sender:
         request_id = payload.get("request_id") or payload.get("id")
         if not isinstance(request_id, str):
             request_id = response.headers.get("x-request-id")
+        if request_id is not None:
+            request_id = self._key.blot_out(request_id)
         status = response.status_code
         return error_class(status, code)(
             f"The API refused with status {status}, {code or 'no code'}: {text}"

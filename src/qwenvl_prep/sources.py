@@ -30,6 +30,9 @@ __all__ = [
     "read_bytes",
 ]
 
+# PATH_MAX of Linux; nothing longer can be opened.
+_LONGEST_PATH = 4096
+
 # Handed on to the server as they are; never fetched here.
 _URL_SCHEMES = frozenset({"http", "https", "oss"})
 
@@ -233,6 +236,12 @@ def _from_text(text: str, name: str | None, limits: Limits) -> Source:
         return _from_path(_file_url_path(text), name)
     if not text:
         raise SourceError("Expected a path but received an empty string")
+    if len(text) > _LONGEST_PATH:
+        raise SourceError(
+            f"Expected a path but received {len(text):,} characters that begin "
+            f"{text[:32]!r}; if they are base64, decode them or put "
+            f"data:image/...;base64, before them"
+        )
     return _from_path(Path(text), name)
 
 
@@ -262,7 +271,11 @@ def _from_file(file: Any, name: str | None, limits: Limits) -> Source:
         data = _read_all(file, limits.max_file_bytes + 1)
         if position is not None:
             file.seek(position)
-    except (OSError, AttributeError, ValueError) as exc:
+    except (TypeError, MemoryError):
+        raise
+    # A file object is the caller's own code and may raise anything: EOFError of a
+    # cut gzip, errors of a network's library.
+    except Exception as exc:
         raise SourceError(f"Reading the file object failed: {exc}") from exc
     suffix = ""
     if isinstance(own_name, str):

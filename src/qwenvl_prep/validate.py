@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from qwenvl_prep.headers import ImageInfo
 
-__all__ = ["Finding", "ValidationReport", "find", "validate"]
+__all__ = ["PICTURE_SUFFIXES", "Finding", "ValidationReport", "find", "validate"]
 
 # The format table of the provider's vision page, early 2025 (RULES 3), and what the
 # same types are called elsewhere; only used to warn of a suffix that misleads.
@@ -45,7 +45,7 @@ _SUFFIXES: Mapping[str, frozenset[str]] = {
     "TIFF": frozenset({".tif", ".tiff"}),
     "WEBP": frozenset({".webp"}),
 }
-_KNOWN_SUFFIXES = frozenset().union(*_SUFFIXES.values())
+PICTURE_SUFFIXES = frozenset().union(*_SUFFIXES.values())
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -310,7 +310,7 @@ def _warnings(info: ImageInfo, model: ModelProfile, suffix: str) -> list[Finding
                 limit=1,
             )
         )
-    if suffix in _KNOWN_SUFFIXES and suffix not in _SUFFIXES.get(info.format, ()):
+    if suffix in PICTURE_SUFFIXES and suffix not in _SUFFIXES.get(info.format, ()):
         found.append(
             Finding(
                 "suffix-mismatch",

@@ -62,10 +62,10 @@ def refused() -> None:
         lambda: qp.smart_resize(0, 1),
         lambda: qp.smart_resize_many([1, 0], [1, 1]),
         lambda: flatten_rgba(bytes(5), target, 255),
-        lambda: resample.resample(bytes(59), target, 4, 5, 3, 2, 3),
-        lambda: resample.resample(bytes(60), target, 4, 5, 3, 2, 4),
-        lambda: resample.resample(bytes(60), bytes(18), 4, 5, 3, 2, 3),
-        lambda: resample.resample(bytes(60), target, 4, 5, 2, 2, 3),
+        lambda: resample.resample(bytes(59), target, 4, 5, 3, 2, 3, False),
+        lambda: resample.resample(bytes(60), target, 4, 5, 3, 2, 4, False),
+        lambda: resample.resample(bytes(60), bytes(18), 4, 5, 3, 2, 3, False),
+        lambda: resample.resample(bytes(60), target, 4, 5, 2, 2, 3, False),
     )
     for call in calls:
         try:

@@ -37,11 +37,19 @@ def by_pillow(
     )
 
 
+def resample(source, target, height, width, channels, out_height, out_width):
+    """Call the native function with the order of passes that Pillow takes."""
+    sizes = (height, width, out_height, out_width)
+    is_counted = all(0 < size < 2**31 for size in sizes)
+    first = is_counted and native.is_height_first(*sizes)
+    native.resample(source, target, height, width, channels, *sizes[2:], first)
+
+
 def by_native(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     """Resize by the native function itself, without the façade."""
     channels = pixels.shape[2] if pixels.ndim == 3 else 1
     target = np.zeros((height, width, *pixels.shape[2:]), np.uint8)
-    native.resample(
+    resample(
         pixels.reshape(-1),
         target.reshape(-1),
         *pixels.shape[:2],
@@ -265,7 +273,7 @@ def test_read_only_input_is_taken_and_kept():
     before = pixels.tobytes()
     pixels.flags.writeable = False
     check(pixels, 17, 40)
-    native.resample(bytes(31 * 37 * 3), bytearray(17 * 40 * 3), 31, 37, 3, 17, 40)
+    resample(bytes(31 * 37 * 3), bytearray(17 * 40 * 3), 31, 37, 3, 17, 40)
     assert pixels.tobytes() == before
 
 
@@ -370,14 +378,14 @@ def refuse(
     """Call with wrong sizes; the target has to stay as it was."""
     canvas = bytearray(b"\xa5" * target)
     with pytest.raises(error, match=message):
-        native.resample(bytes(source), canvas, *{**GOOD, **sizes}.values())
+        resample(bytes(source), canvas, *{**GOOD, **sizes}.values())
     assert bytes(canvas) == b"\xa5" * target
 
 
 def test_good_buffers_are_taken():
     """Prove that the sizes which the refusals below vary are right themselves."""
     target = bytearray(b"\xa5" * 18)
-    native.resample(bytes(60), target, *GOOD.values())
+    resample(bytes(60), target, *GOOD.values())
     assert target == bytes(18)
 
 
@@ -467,7 +475,7 @@ def test_overlapping_buffers_are_refused(source, target):
     """Prove that a target that shares one byte with the source is refused."""
     memory = np.zeros(100, np.uint8)
     with pytest.raises(ValueError, match="do not overlap"):
-        native.resample(
+        resample(
             memory[source : source + 60],
             memory[target : target + 18],
             *GOOD.values(),
@@ -478,8 +486,8 @@ def test_touching_buffers_are_taken():
     """Prove that a target right before or behind the source is no overlap."""
     memory = np.zeros(96, np.uint8)
     memory[18:78] = 200
-    native.resample(memory[18:78], memory[78:], *GOOD.values())
-    native.resample(memory[18:78], memory[:18], *GOOD.values())
+    resample(memory[18:78], memory[78:], *GOOD.values())
+    resample(memory[18:78], memory[:18], *GOOD.values())
     assert (memory == 200).all()
 
 
@@ -501,7 +509,7 @@ def test_touching_buffers_are_taken():
 def test_what_is_no_buffer_of_bytes_is_refused(buffers):
     """Prove that only contiguous bytes, and a writable target, are taken."""
     with pytest.raises((TypeError, ValueError, BufferError)):
-        native.resample(*buffers, *GOOD.values())
+        resample(*buffers, *GOOD.values())
 
 
 def test_eight_threads_give_the_same_bytes():
@@ -561,7 +569,7 @@ def resize_between_guard_pages() -> int:
             source = Guarded(pixels.size, at_end=at_end)
             target = Guarded(expected.size, at_end=at_end)
             source.bytes[:] = pixels.reshape(-1)
-            native.resample(
+            resample(
                 source.bytes,
                 target.bytes,
                 height,
@@ -596,7 +604,7 @@ def resize_without_memory() -> int:
     for _ in range(50):
         for (pixels, size), target in zip(jobs, targets, strict=True):
             try:
-                native.resample(
+                resample(
                     pixels.reshape(-1), target.reshape(-1), *pixels.shape, 1, *size
                 )
             except MemoryError:
@@ -606,7 +614,7 @@ def resize_without_memory() -> int:
     if grown > 2**20:
         raise AssertionError(grown)
     for (pixels, size), target in zip(jobs, targets, strict=True):
-        native.resample(pixels.reshape(-1), target.reshape(-1), *pixels.shape, 1, *size)
+        resample(pixels.reshape(-1), target.reshape(-1), *pixels.shape, 1, *size)
         if not (target == 1).all():
             raise AssertionError(size)
     return refused

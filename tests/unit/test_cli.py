@@ -364,7 +364,7 @@ def test_output_that_cannot_be_written_is_refused(run, command, png, tmp_path):
         assert seen.code == 1
         assert "Writing" in seen.err
     if command == "prepare":
-        assert run(command, png, "-o", blocked).code == 1
+        assert run(command, png, "-o", blocked).code == 2
     else:
         assert run(command, png, *words, "-o", tmp_path).code == 1
         assert run(command, png, *words, "-o", ".").code == 1
@@ -658,3 +658,85 @@ def test_large_folder_is_prepared_in_order(run, tmp_path):
     assert [Path(line["file"]).stem for line in lines] == [
         f"{index:02}" for index in range(40)
     ]
+
+
+def test_broken_pictures_in_a_folder_are_never_left_out(run, png, tmp_path):
+    """An empty or broken .jpg was once skipped as "no picture", with exit 0."""
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    (folder / "good.png").write_bytes(png.read_bytes())
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / "page.png").write_bytes(b"<html>404</html>")
+    (folder / "notes.txt").write_bytes(b"hello")
+    seen = run("count", folder, "--json")
+    assert seen.code == 1
+    records = {Path(r["file"]).name: r for r in map(json.loads, seen.out.splitlines())}
+    assert sorted(records) == ["empty.jpg", "good.png", "page.png"]
+    assert records["empty.jpg"]["error"] == "NotAnImageError"
+    assert "Left out 1 file that no picture is in: notes.txt" in seen.err
+
+
+def test_originals_are_never_overwritten(run, photo, tmp_path):
+    """Preparing a folder into itself once replaced the originals."""
+    folder = tmp_path / "own"
+    folder.mkdir()
+    original = folder / "large.jpg"
+    photo.resize((1600, 1600)).save(original, quality=90)
+    before = original.read_bytes()
+    seen = run("prepare", folder, "-o", folder, "--overwrite")
+    assert seen.code == 1
+    assert "is an original" in seen.err
+    assert original.read_bytes() == before
+
+
+def test_written_path_stands_in_the_json(run, photo, tmp_path):
+    """A script can tell which output belongs to which input."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        photo.save(tmp_path / name / "same.png")
+    seen = run(
+        "prepare", tmp_path / "a", tmp_path / "b", "-o", tmp_path / "o", "--json"
+    )
+    records = [json.loads(line) for line in seen.out.splitlines()]
+    assert [Path(record["output"]).name for record in records] == [
+        "same.png",
+        "same-2.png",
+    ]
+    assert all(Path(record["output"]).exists() for record in records)
+
+
+def test_refused_picture_makes_no_request_and_says_so(run, png, tmp_path):
+    """Whoever waits for a file has to be told that there is none."""
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"no picture")
+    seen = run("request", png, bad, "-t", "hi", "-o", tmp_path / "request.json")
+    assert seen.code == 1
+    assert "No request was made: 1 of 2 images refused." in seen.err
+    assert not (tmp_path / "request.json").exists()
+
+
+def test_request_file_takes_no_other_options(run, png, tmp_path, monkeypatch):
+    """Options beside --request were once ignored in silence."""
+    monkeypatch.setenv("DASHSCOPE_API_KEY", "sk-loopback")
+    written = tmp_path / "request.json"
+    assert run("request", png, "-t", "hi", "-o", written).code == 0
+    seen = run("send", "--request", written, "-t", "something else")
+    assert seen.code == 2
+    assert "--text belongs to the request command" in seen.err
+
+
+def test_retired_model_is_told_of(run, png):
+    """The default name is billed by another rule today; nobody should find that out
+    on a bill.
+    """
+    assert "qwen3-vl-plus" in run("count", png).err
+    assert "qwen3-vl-plus" not in run("count", png, "-m", "qwen3-vl-flash").err
+    assert run("count", png, "-q").err == ""
+
+
+def test_base64_without_its_head_is_explained_in_short(run):
+    """A bare base64 text once came back whole in the message."""
+    seen = run("count", "QUJD" * 50_000)
+    assert seen.code == 1
+    assert "if they are base64" in seen.err
+    assert len(seen.err) < 1_000

@@ -1856,3 +1856,24 @@ def test_every_beginning_of_a_file_gives_an_answer_or_our_error(name):
         except ImageError:
             continue
         assert (info.height, info.width) == (24, 40)
+
+
+def test_sides_beyond_any_decoder_are_refused():
+    """Sides near 2^32 once left as a bare ValueError about 64 bits."""
+    fields = [(256, 4, [2**32 - 1]), (257, 4, [2**32 - 1])]
+    with pytest.raises(DamagedImageError, match="below 2\\^31"):
+        probe(tiff(fields))
+
+
+def test_tile_larger_than_its_picture_is_refused():
+    """One tile of 400 megapixels in a picture of 100 x 100 once took 1.5 GB."""
+    fields = [
+        (256, 4, [100]),
+        (257, 4, [100]),
+        (258, 3, [8]),
+        (262, 3, [1]),
+        (322, 4, [20_000]),
+        (323, 4, [20_000]),
+    ]
+    with pytest.raises(DamagedImageError, match="tiles no larger"):
+        probe(tiff(fields))

@@ -68,7 +68,11 @@ def test_numbers_of_every_seed_model(name):
     assert (model.min_frames, model.max_frames) == frames
     assert model.date.year == 2025
     assert model.confidence == "H"
-    assert model.retired == (name in {"qwen-vl-max", "qwen-vl-plus"})
+    retired = {
+        "qwen-vl-max": dt.date(2025, 8, 13),
+        "qwen-vl-plus": dt.date(2025, 8, 15),
+    }
+    assert model.retired == retired.get(name)
     assert model.successor == ("qwen3-vl-plus" if model.retired else None)
 
 

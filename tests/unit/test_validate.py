@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import io
 import struct
+import sys
 import zlib
 
 import numpy as np
@@ -387,3 +388,26 @@ def test_large_webp_is_not_taken_by_newer_models():
     assert newer[0].is_mendable
     seed = find(info, get_model("qwen-vl-max"))
     assert [f.code for f in seed if f.severity == "error"] == []
+
+
+def test_picture_above_the_limits_is_told_of():
+    """What preparing refuses for its size is a finding, though the API takes it."""
+    data = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13)
+    body = b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    data += body + struct.pack(">I", zlib.crc32(body))
+    data += struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
+    report = validate(data)
+    codes = [finding.code for finding in report.findings]
+    assert "above-limits" in codes
+    assert report.is_legal
+
+
+def test_heic_is_mendable_only_where_it_can_be_read(monkeypatch):
+    """Without its extra, nothing is promised that preparing would refuse."""
+    info = ImageInfo("HEIF", "image/heic", 300, 400, encoded_size=1000)
+    model = get_model("qwen-vl-max")
+    assert find(info, model)[0].is_mendable
+    module = sys.modules["qwenvl_prep.validate"]
+    monkeypatch.setattr(module, "find_spec", lambda _: None)
+    assert not find(info, model)[0].is_mendable
+    assert "pillow-heif" in find(info, model)[0].remedy

@@ -21,6 +21,7 @@ from qwenvl_prep.headers.jpeg import read_jpeg
 from qwenvl_prep.headers.jpeg2000 import CODESTREAM, read_j2k, read_jp2
 from qwenvl_prep.headers.png import read_png
 from qwenvl_prep.headers.reader import BudgetExceeded, HeaderReader, ShortRead
+from qwenvl_prep.headers.refuse import damaged
 from qwenvl_prep.headers.sgi import read_sgi
 from qwenvl_prep.headers.tiff import read_tiff
 from qwenvl_prep.headers.webp import read_webp
@@ -81,7 +82,7 @@ def read_header(reader: HeaderReader) -> ImageInfo:
     """
     name, read = _recognise(reader)
     try:
-        return read(reader)
+        return _checked(name, read(reader))
     except ShortRead as exc:
         message = (
             f"Expected a whole {name} header but received a {name} that ends at byte "
@@ -124,6 +125,13 @@ def _recognise(
     if looks_like_dib(head):
         return "DIB", read_dib
     return "", _refuse
+
+
+def _checked(name: str, info: ImageInfo) -> ImageInfo:
+    """Refuse sides that no decoder takes; their area would not fit 64 bits."""
+    if max(info.height, info.width) >= 1 << 31:
+        raise damaged(name, "sides below 2^31", f"{info.height}x{info.width}")
+    return info
 
 
 def _is_bitmap(head: bytes) -> bool:

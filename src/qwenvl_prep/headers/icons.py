@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from qwenvl_prep.headers.bmp import read_dib
 from qwenvl_prep.headers.info import ImageInfo
+from qwenvl_prep.headers.jpeg2000 import CODESTREAM, read_j2k, read_jp2
 from qwenvl_prep.headers.png import SIGNATURE as PNG_SIGNATURE
 from qwenvl_prep.headers.png import read_png
 from qwenvl_prep.headers.refuse import damaged
@@ -20,6 +21,7 @@ _entry = struct.Struct("<BBBxHHII")
 _block = struct.Struct(">4sI")
 
 _MAX_BLOCKS = 1_000
+_JP2_SIGNATURE = b"\0\0\0\x0cjP  \r\n\x87\n"
 
 # Type of an ICNS block -> points on a side, pixels per point.
 # Types that are only a mask are here too, for Pillow counts them.
@@ -104,6 +106,7 @@ def read_icns(reader: HeaderReader) -> ImageInfo:
     """Find the largest picture among the blocks, by their types alone."""
     _, end = _block.unpack(reader.read(0, 8))
     sides: set[tuple[int, int]] = set()
+    pictures: list[tuple[int, int, int]] = []
     at = 8
     for _ in range(_MAX_BLOCKS):
         if at >= end:
@@ -113,10 +116,16 @@ def read_icns(reader: HeaderReader) -> ImageInfo:
             raise damaged("ICNS", "a block of 8 bytes or more", f"{length} bytes")
         if kind in _ICNS_SIDES:
             sides.add(_ICNS_SIDES[kind])
+            points, scale = _ICNS_SIDES[kind]
+            pictures.append((points * scale, at + 8, at + length))
         at += length
     if not sides:
         raise damaged("ICNS", "a picture in full colour", "none")
     points, scale = max(sides)
+    for side, start, stop in pictures:
+        # Decoders read what a block holds before they compare its size.
+        if side == points * scale:
+            _check_block(reader.part(start, stop - start), side)
     return ImageInfo(
         "ICNS",
         "image/icns",
@@ -128,3 +137,17 @@ def read_icns(reader: HeaderReader) -> ImageInfo:
         is_lossless=True,
         encoded_size=reader.size,
     )
+
+
+def _check_block(block: HeaderReader, side: int) -> None:
+    """Refuse a PNG or JPEG 2000 that is not as large as its block's type says."""
+    if block.head[:8] == PNG_SIGNATURE:
+        info = read_png(block)
+    elif block.head[:12] == _JP2_SIGNATURE:
+        info = read_jp2(block)
+    elif block.head[:4] == CODESTREAM:
+        info = read_j2k(block)
+    else:
+        return
+    if (info.height, info.width) != (side, side):
+        raise damaged("ICNS", f"{side}x{side} pixels", f"{info.height}x{info.width}")

@@ -19,6 +19,7 @@ __all__ = ["exif_orientation", "exif_orientation_at", "mpf_pictures", "read_tiff
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
 _ORIENTATION, _SAMPLES, _PLANAR, _EXTRA = 274, 277, 284, 338
 _XMP, _ICC, _MPF_COUNT, _MPF_ENTRIES = 700, 34675, 0xB001, 0xB002
+_TILE_WIDTH, _TILE_HEIGHT = 322, 323
 _WINDOWS_MEDIA_PHOTO = 0xBC01
 
 # TIFF 6.0 and BigTIFF field types that hold whole numbers -> struct code, bytes.
@@ -48,6 +49,9 @@ _YCBCR = 6
 # Old and new JPEG, JPEG 2000, lossy WebP, JPEG of DNG.
 _LOSSY = frozenset((_OLD_JPEG, _JPEG, 34712, 34892, 50001))
 _DEPTHS = (1, 2, 4, 8, 10, 12, 16, 32, 64)
+
+# A tile larger than this and than four times the picture is no writer's.
+_MAX_TILE = 1 << 22
 
 _MAX_PAGES = 10_000
 # Tags are sorted and those looked for are low numbers; nothing sound has this many.
@@ -200,6 +204,9 @@ def read_tiff(reader: HeaderReader) -> ImageInfo:
     height, width = number(_HEIGHT), number(_WIDTH)
     if height <= 0 or width <= 0:
         raise damaged("TIFF", "a height and width above 0", f"{height}x{width}")
+    tile = number(_TILE_HEIGHT) * number(_TILE_WIDTH)
+    if tile > max(_MAX_TILE, 4 * height * width):
+        raise damaged("TIFF", "tiles no larger than its picture", f"{tile:,} pixels")
     compression = number(_COMPRESSION, 1)
     photometric = 6 if compression == _OLD_JPEG else number(_PHOTOMETRIC)
     colour, colour_samples = _COLOURS.get(photometric, ("other", 3))
