@@ -30,7 +30,7 @@ dev: $(VENV)/.dev  ## set up everything for working on the code
 check: $(VENV)/.dev  ## lint, format and types; changes nothing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/cython-lint src/qwenvl_prep/_native
+	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint src/qwenvl_prep/_native
 	$(BIN)/mypy
 
 fix: $(VENV)/.dev  ## mend what ruff can mend
