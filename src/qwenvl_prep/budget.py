@@ -8,7 +8,12 @@ import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from qwenvl_prep.errors import BudgetError, ImagesRefusedError, QwenVLPrepError
+from qwenvl_prep.errors import (
+    BudgetError,
+    ImagesRefusedError,
+    QwenVLPrepError,
+    without_frames,
+)
 from qwenvl_prep.geometry import integer
 from qwenvl_prep.plan import ImagePlan, plan
 from qwenvl_prep.prepare import PreparedImage
@@ -132,7 +137,7 @@ def fit(
         except QwenVLPrepError as exc:
             is_named = isinstance(image, (str, os.PathLike)) and len(str(image)) < 200
             name = str(image) if is_named else "image"
-            refused.append((index, name, exc))
+            refused.append((index, name, without_frames(exc)))
     if refused:
         reasons = "; ".join(f"#{index + 1}: {exc}" for index, _, exc in refused)
         raise ImagesRefusedError(

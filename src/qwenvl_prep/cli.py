@@ -53,6 +53,7 @@ def main() -> NoReturn:
     # This process is ours: decoders' own warnings about a file say nothing that the
     # refusal or the table does not say.
     warnings.simplefilter("ignore")
+    os.environ.setdefault("VIPS_WARNING", "1")  # libvips' word for: do not write any
     for library in ("PIL", "pyvips"):
         logging.getLogger(library).addHandler(logging.NullHandler())
     # Python leaves None where the caller closed a stream.

@@ -19,6 +19,7 @@ from qwenvl_prep.errors import (
     QwenVLPrepError,
     RequestError,
     SourceError,
+    without_frames,
 )
 from qwenvl_prep.plan import PlanOptions, cap_pixels, count_tokens
 from qwenvl_prep.prepare import PreparedImage, prepare_many
@@ -82,7 +83,7 @@ def talk(text: str) -> None:
 
 def refuse(refused: Refused, name: str, exc: QwenVLPrepError, *, as_json: bool) -> None:
     """Remember a refusal; with --json it also takes its place in the output."""
-    refused.append((name, exc))
+    refused.append((name, without_frames(exc)))
     if as_json:
         show.print_json(show.error_record(name, exc))
 

@@ -119,6 +119,20 @@ def _rebuild(
     return kind(message, **facts)
 
 
+def without_frames(exc: QwenVLPrepError) -> QwenVLPrepError:
+    """
+    Take the tracebacks off an error that is handed on as a value.
+
+    Their frames hold the file and the pixels that were worked on, and a list of a
+    thousand refusals would keep a thousand files in memory.
+    """
+    link: BaseException | None = exc
+    while link is not None:
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__
+    return exc
+
+
 class SourceError(QwenVLPrepError):
     """The input cannot be read: missing, a folder, no permission, a broken data URI."""
 

@@ -16,6 +16,7 @@ from qwenvl_prep.errors import (
     QwenVLPrepError,
     SourceError,
     UnsupportedFormatError,
+    without_frames,
 )
 from qwenvl_prep.integrity import reaches_end
 from qwenvl_prep.jpeg_structure import is_sound_jpeg
@@ -217,7 +218,7 @@ def prepare_many(
         try:
             return _own(as_source(source, limits=limits), limits)
         except QwenVLPrepError as exc:
-            return exc
+            return without_frames(exc)
         except TypeError as exc:  # a hole in a column of a million rows
             return SourceError(str(exc))
 
@@ -227,7 +228,7 @@ def prepare_many(
         try:
             return _prepare(source, profile, options, limits)
         except QwenVLPrepError as exc:
-            return exc
+            return without_frames(exc)
         except MemoryError:
             return ImageError(f"There was no memory to prepare {source.name}")
 

@@ -11,6 +11,7 @@ from qwenvl_prep.errors import (
     ModelFeatureError,
     QwenVLPrepError,
     RequestError,
+    without_frames,
 )
 from qwenvl_prep.prepare import PreparedImage, prepare
 from qwenvl_prep.profiles import DEFAULT_MODEL, ModelProfile, get_model
@@ -239,7 +240,7 @@ def _ready(
             try:
                 made.append(prepare(item, model=model, high_resolution=high_resolution))
             except QwenVLPrepError as exc:
-                refused.append((index, f"{noun} {index + 1}", exc))
+                refused.append((index, f"{noun} {index + 1}", without_frames(exc)))
         return made
 
     pictures, video = ready(images, "image"), ready(frames, "frame")

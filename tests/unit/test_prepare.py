@@ -1299,3 +1299,13 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
     done = subprocess.run([sys.executable, "-c", script], timeout=60, check=False)
     assert done.returncode == 7
+
+
+def test_errors_of_many_hold_no_files(photo, encoded):
+    """A refusal that is kept does not keep the file and the pixels with it."""
+    cut = encoded(photo, "JPEG")[:-900]
+    (error,) = prepare_many([cut], encoding="png")
+    assert isinstance(error, DamagedImageError)
+    while error is not None:
+        assert error.__traceback__ is None
+        error = error.__cause__ or error.__context__
