@@ -224,31 +224,37 @@ def _decode_vips_mended(data: bytes, info: ImageInfo) -> Pixels:
 
 
 def _decode_vips(data: bytes, info: ImageInfo) -> Pixels:
-    import pyvips
-
     _check_not_forked()
     with _vips_door(info.format):
-        load = getattr(pyvips.Image, _VIPS_LOADERS[info.format])
-        # fail_on works in a loader; libvips' thumbnail functions ignore it (#5195).
-        fail_on = _FAIL_ON.get(info.format, "error")
-        image = load(data, access="sequential", fail_on=fail_on)
-        if image.format not in _VIPS_SAMPLES or image.bands > 4:
-            raise UnsupportedFormatError(
-                f"Expected 8 or 16 bits per sample but this {info.format} has "
-                f"{image.bands} samples of the kind {image.format}",
-                format=info.format,
-            )
-        if image.format == "ushort":
-            # The high byte, as Pillow reads 16-bit RGB; a cast alone would clip.
-            image = (image >> 8).cast("uchar")
-        height, width, bands = image.height, image.width, image.bands
-        rgb = np.empty((height, width, 3), np.uint8)
-        region = pyvips.Region.new(image)
-        for top in range(0, height, _STRIP_ROWS):
-            rows = min(_STRIP_ROWS, height - top)
-            strip = np.frombuffer(region.fetch(0, top, width, rows), np.uint8)
-            _to_rgb(strip.reshape(rows, width, bands), out=rgb[top : top + rows])
+        rgb = _read_rows(data, info)
     return Pixels(_turn_upright(rgb, info.orientation))
+
+
+def _read_rows(data: bytes, info: ImageInfo) -> NDArray[np.uint8]:
+    """Read all rows in strips; nothing of libvips' outlives this call."""
+    import pyvips
+
+    load = getattr(pyvips.Image, _VIPS_LOADERS[info.format])
+    # fail_on works in a loader; libvips' thumbnail functions ignore it (#5195).
+    fail_on = _FAIL_ON.get(info.format, "error")
+    image = load(data, access="sequential", fail_on=fail_on)
+    if image.format not in _VIPS_SAMPLES or image.bands > 4:
+        raise UnsupportedFormatError(
+            f"Expected 8 or 16 bits per sample but this {info.format} has "
+            f"{image.bands} samples of the kind {image.format}",
+            format=info.format,
+        )
+    if image.format == "ushort":
+        # The high byte, as Pillow reads 16-bit RGB; a cast alone would clip.
+        image = (image >> 8).cast("uchar")
+    height, width, bands = image.height, image.width, image.bands
+    rgb = np.empty((height, width, 3), np.uint8)
+    region = pyvips.Region.new(image)
+    for top in range(0, height, _STRIP_ROWS):
+        rows = min(_STRIP_ROWS, height - top)
+        strip = np.frombuffer(region.fetch(0, top, width, rows), np.uint8)
+        _to_rgb(strip.reshape(rows, width, bands), out=rgb[top : top + rows])
+    return rgb
 
 
 def empty_vips_cache() -> None:
@@ -287,6 +293,10 @@ def _vips_door(name: str) -> Iterator[None]:
     try:
         yield
     except pyvips.Error as exc:
+        # Its frames hold libvips' objects, which log when they are freed. Were that
+        # left to a garbage collection inside pyvips' own log handler, glib would take
+        # it for endless recursion and abort the process.
+        exc.__traceback__ = None
         raise _damaged(name, _vips_reason(exc)) from exc
 
 
