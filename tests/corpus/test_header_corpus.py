@@ -186,11 +186,15 @@ def test_a_file_and_a_buffer_give_the_same():
 
 
 def test_no_header_is_slow():
-    """The slowest of three attempts is that of a busy machine, the fastest is ours."""
+    """
+    No header takes a second, where a walk that is not bounded would take minutes.
+
+    The slowest of three attempts is that of a busy machine, the fastest is ours.
+    """
     for path in FILES:
         seconds = []
         for _ in range(3):
             start = time.perf_counter()
             probe(path)
             seconds.append(time.perf_counter() - start)
-        assert min(seconds) < 0.05, _id(path)
+        assert min(seconds) < 1, _id(path)

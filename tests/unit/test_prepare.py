@@ -594,21 +594,18 @@ def giant_palette() -> bytes:
 )
 @pytest.mark.parametrize("high_resolution", [False, True])
 def test_bombs_are_refused_from_the_header(bomb, limit_name, high_resolution):
-    """Nothing is decoded: the refusal takes little time and little memory."""
+    """Nothing is decoded: the refusal takes next to no memory."""
     prepare(np.zeros((50, 50), np.uint8))  # what is imported once is not counted
     tracemalloc.start()
     try:
-        start = time.perf_counter()
         with pytest.raises(DecodeLimitError) as caught:
             prepare(bomb, high_resolution=high_resolution)
-        seconds = time.perf_counter() - start
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     assert caught.value.limit_name == limit_name
     assert caught.value.actual > caught.value.limit
     assert limit_name in str(caught.value)
-    assert seconds < 0.5  # 20 ms, with room for a busy machine and the tracing
     assert peak < 8 * 2**20
 
 
