@@ -452,14 +452,23 @@ def _shrunk_size(
         is_enlarged = size[0] > height or size[1] > width
         return (height, width) if is_enlarged or is_above_ratio(*size) else size
     # Nobody else keeps a cap of the caller's own, so here the ratio has to give.
-    return (
+    size = (
         min(size[0], model.max_ratio * size[1]),
         min(size[1], model.max_ratio * size[0]),
     )
+    # Below the least area the server would enlarge again: better to keep the pixels.
+    lifted = _grid_size(*size, model, options, may_enlarge=True)
+    is_within = lifted[0] <= height and lifted[1] <= width
+    return lifted if is_within and lifted[0] * lifted[1] <= cap else size
 
 
 def _grid_size(
-    height: int, width: int, model: ModelProfile, options: PlanOptions
+    height: int,
+    width: int,
+    model: ModelProfile,
+    options: PlanOptions,
+    *,
+    may_enlarge: bool = False,
 ) -> tuple[int, int]:
     """
     Give the size for pixels that are encoded anew anyway, below the cap.
@@ -474,7 +483,7 @@ def _grid_size(
         min_pixels=model.min_pixels,
         max_pixels=model.cap_pixels(high_resolution=options.high_resolution),
     )
-    is_enlarged = size[0] > height or size[1] > width
+    is_enlarged = not may_enlarge and (size[0] > height or size[1] > width)
     return (height, width) if is_enlarged or is_above_ratio(*size) else size
 
 

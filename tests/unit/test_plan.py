@@ -389,3 +389,9 @@ def test_count_many_equals_count_one():
     assert later.tolist() == [258, 1602, 0, 2503]
     high = count_tokens_many([1280], [1280], high_resolution=True)
     assert high.tolist() == [2118]
+
+
+def test_least_cap_keeps_the_pixels_that_the_server_would_invent():
+    """A square at the least cap once lost a grid step, and was enlarged again."""
+    made = plan(np.zeros((300, 300, 3), np.uint8), max_tokens=4)
+    assert (made.height, made.width, made.vision_tokens) == (56, 56, 4)
