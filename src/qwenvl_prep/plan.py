@@ -148,8 +148,7 @@ class ImagePlan:
     @property
     def max_data_uri_bytes(self) -> int:
         """Longest data URI allowed, in bytes: the model's limit or the caller's."""
-        limit = self.model.max_data_uri_bytes
-        return min(limit, self.options.max_bytes or limit)
+        return _max_data_uri_bytes(self.model, self.options)
 
     @property
     def steps(self) -> tuple[str, ...]:
@@ -429,6 +428,11 @@ def _check_reached(
     )
 
 
+def _max_data_uri_bytes(model: ModelProfile, options: PlanOptions) -> int:
+    limit = model.max_data_uri_bytes
+    return min(limit, options.max_bytes or limit)
+
+
 def _rounded_area(height: int, width: int, factor: int) -> int:
     return round(height / factor) * round(width / factor) * factor**2
 
@@ -457,18 +461,14 @@ def _shrunk_size(
         min(size[1], model.max_ratio * size[0]),
     )
     # Below the least area the server would enlarge again: better to keep the pixels.
-    lifted = _grid_size(*size, model, options, may_enlarge=True)
+    lifted = _server_size(*size, model, options)
     is_within = lifted[0] <= height and lifted[1] <= width
-    return lifted if is_within and lifted[0] * lifted[1] <= cap else size
+    is_better = is_within and lifted[0] * lifted[1] <= cap
+    return lifted if is_better and not is_above_ratio(*lifted) else size
 
 
 def _grid_size(
-    height: int,
-    width: int,
-    model: ModelProfile,
-    options: PlanOptions,
-    *,
-    may_enlarge: bool = False,
+    height: int, width: int, model: ModelProfile, options: PlanOptions
 ) -> tuple[int, int]:
     """
     Give the size for pixels that are encoded anew anyway, below the cap.
@@ -476,21 +476,28 @@ def _grid_size(
     On the model's grid the server's own resize changes nothing more.  Enlarging is
     left to the server: it costs bytes and adds no information.
     """
-    size = smart_resize(
+    size = _server_size(height, width, model, options)
+    is_enlarged = size[0] > height or size[1] > width
+    return (height, width) if is_enlarged or is_above_ratio(*size) else size
+
+
+def _server_size(
+    height: int, width: int, model: ModelProfile, options: PlanOptions
+) -> tuple[int, int]:
+    """Give what the server makes of an image by itself."""
+    return smart_resize(
         height,
         width,
         factor=model.factor,
         min_pixels=model.min_pixels,
         max_pixels=model.cap_pixels(high_resolution=options.high_resolution),
     )
-    is_enlarged = not may_enlarge and (size[0] > height or size[1] > width)
-    return (height, width) if is_enlarged or is_above_ratio(*size) else size
 
 
 def _can_keep(info: ImageInfo, model: ModelProfile, options: PlanOptions) -> bool:
     """Tell whether the bytes can go as they are: legal, upright, opaque, plain."""
     wanted = _FORMAT_OF_ENCODING.get(options.encoding, info.format)
-    limit = min(model.max_data_uri_bytes, options.max_bytes or model.max_data_uri_bytes)
+    limit = _max_data_uri_bytes(model, options)
     return (
         info.format in model.formats_for(info.height * info.width)
         and info.format == wanted
