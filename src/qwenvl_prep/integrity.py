@@ -6,26 +6,18 @@ import zlib
 from struct import Struct
 from typing import TYPE_CHECKING
 
-from qwenvl_prep.errors import DamagedImageError
+from qwenvl_prep.jpeg_structure import reaches_end_of_jpeg
 
 if TYPE_CHECKING:
     from qwenvl_prep.headers import ImageInfo
 
 __all__ = ["reaches_end"]
 
-_U16 = Struct(">H")
 _PNG_CHUNK = Struct(">I4s")
 _CRC = Struct(">I")
 _ICO_HEADER = Struct("<HHH")  # reserved, type, count
 _ICO_ENTRY = Struct("<8xII")  # length and start of one picture
 _ICNS_HEADER = Struct(">4sI")  # magic, length of the file
-
-_SOI_LENGTH = 2
-_START_OF_SCAN = 0xDA
-_END_OF_IMAGE = b"\xff\xd9"
-# Frames coded with Huffman tables, block by block: baseline and extended.
-_SEQUENTIAL = frozenset({0xC0, 0xC1})
-_BLOCK = 8
 
 _PNG_SIGNATURE_LENGTH = 8
 
@@ -56,52 +48,10 @@ def reaches_end(data: bytes, info: ImageInfo) -> bool:
     check = {
         "ICNS": _is_whole_icns,
         "ICO": _is_whole_ico,
-        "JPEG": _is_whole_jpeg,
+        "JPEG": reaches_end_of_jpeg,
         "PNG": _is_whole_png,
     }.get(info.format)
     return check is None or check(data, info)
-
-
-def _is_whole_jpeg(data: bytes, info: ImageInfo) -> bool:
-    position = _SOI_LENGTH
-    frame = 0
-    while position + 4 <= len(data):
-        if data[position] != 0xFF:
-            return False
-        marker = data[position + 1]
-        if marker == 0xFF:  # a fill byte
-            position += 1
-        elif marker == _START_OF_SCAN:
-            # An end marker before the scan belongs to a thumbnail in a segment.
-            length = data.rfind(_END_OF_IMAGE) - position
-            if 0 <= length < _least_scan_bytes(info, frame):
-                raise DamagedImageError(
-                    f"Expected a whole JPEG but {length:,} bytes cannot hold its "
-                    f"{info.height} × {info.width} pixels; export or download the "
-                    f"file again",
-                    format="JPEG",
-                )
-            return length > 0
-        elif marker == 0x01 or 0xD0 <= marker <= 0xD7:  # markers without a length
-            position += 2
-        else:
-            if 0xC0 <= marker <= 0xCF and marker not in {0xC4, 0xC8, 0xCC}:
-                frame = marker
-            position += 2 + _U16.unpack_from(data, position + 2)[0]
-    return False
-
-
-def _least_scan_bytes(info: ImageInfo, frame: int) -> int:
-    """
-    Give a length that no complete scan falls below.
-
-    The brightness of every block of 8 × 8 pixels takes one code for its mean and, in
-    sequential files, one more for its end; a code has at least one bit.
-    """
-    blocks = -(-info.height // _BLOCK) * -(-info.width // _BLOCK)
-    if frame in _SEQUENTIAL:
-        return blocks * 2 // 8
-    return 2
 
 
 def _is_whole_png(data: bytes, _: ImageInfo) -> bool:

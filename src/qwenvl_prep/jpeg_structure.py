@@ -1,11 +1,17 @@
-"""Whether a JPEG's tables are sound up to its pixels, and what mends its junk."""
+"""Whether a JPEG is sound up to its pixels and reaches its end; what mends junk."""
 
 from __future__ import annotations
 
 import re
 from struct import Struct
+from typing import TYPE_CHECKING
 
-__all__ = ["is_sound_jpeg", "without_junk"]
+from qwenvl_prep.errors import DamagedImageError
+
+if TYPE_CHECKING:
+    from qwenvl_prep.headers import ImageInfo
+
+__all__ = ["is_sound_jpeg", "reaches_end_of_jpeg", "without_junk"]
 
 _U16 = Struct(">H")
 # What libjpeg takes for the next marker, wherever it stands.
@@ -13,7 +19,10 @@ _MARKER = re.compile(rb"\xff[\x01-\xfe]")
 # Markers without a length, which mean nothing before a scan: TEM and restarts.
 _BARE = frozenset({0x01, *range(0xD0, 0xD8)})
 
+_SOI_LENGTH = 2
 _START_OF_SCAN = 0xDA
+_END_OF_IMAGE = b"\xff\xd9"
+_BLOCK = 8
 _QUANTISATION = 0xDB
 _HUFFMAN = 0xC4
 _RESTART_INTERVAL = 0xDD
@@ -48,7 +57,7 @@ def is_sound_jpeg(data: bytes) -> bool:
     quantisation: set[int] = set()
     huffman: set[int] = set()
     frame: dict[int, int] = {}
-    position = 2
+    position = _SOI_LENGTH
     while position + 4 <= len(data) and data[position] == 0xFF:
         marker = data[position + 1]
         end = position + 2 + _U16.unpack_from(data, position + 2)[0]
@@ -73,6 +82,56 @@ def is_sound_jpeg(data: bytes) -> bool:
     return False
 
 
+def reaches_end_of_jpeg(data: bytes, info: ImageInfo) -> bool:
+    """
+    Tell whether an end marker follows the first scan.
+
+    Raises
+    ------
+    DamagedImageError
+        If it follows, but too soon for so many pixels.
+    """
+    position = _SOI_LENGTH
+    frame = 0
+    while position + 4 <= len(data):
+        if data[position] != 0xFF:
+            return False
+        marker = data[position + 1]
+        if marker == 0xFF:  # a fill byte
+            position += 1
+        elif marker == _START_OF_SCAN:
+            # An end marker before the scan belongs to a thumbnail in a segment.
+            length = data.rfind(_END_OF_IMAGE) - position
+            if 0 <= length < _least_scan_bytes(info, frame):
+                raise DamagedImageError(
+                    f"Expected a whole JPEG but {length:,} bytes cannot hold its "
+                    f"{info.height} × {info.width} pixels; export or download the "
+                    f"file again",
+                    format="JPEG",
+                )
+            return length > 0
+        elif marker in _BARE:
+            position += 2
+        else:
+            if 0xC0 <= marker <= 0xCF and marker not in {0xC4, 0xC8, 0xCC}:
+                frame = marker
+            position += 2 + _U16.unpack_from(data, position + 2)[0]
+    return False
+
+
+def _least_scan_bytes(info: ImageInfo, frame: int) -> int:
+    """
+    Give a length that no complete scan falls below.
+
+    The brightness of every block of 8 × 8 pixels takes one code for its mean and, in
+    sequential files, one more for its end; a code has at least one bit.
+    """
+    blocks = -(-info.height // _BLOCK) * -(-info.width // _BLOCK)
+    if frame in _SEQUENTIAL:
+        return blocks * 2 // 8
+    return 2
+
+
 def without_junk(data: bytes) -> bytes:
     """
     Drop bytes that stand between segments, and mend a sequential scan's bounds.
@@ -85,8 +144,8 @@ def without_junk(data: bytes) -> bytes:
     bytes
         The same bytes where nothing has to be mended.
     """
-    pieces = [data[:2]]
-    position = 2
+    pieces = [data[:_SOI_LENGTH]]
+    position = _SOI_LENGTH
     is_sequential = False
     while position + 4 <= len(data):
         found = _MARKER.search(data, position)

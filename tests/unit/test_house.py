@@ -22,8 +22,8 @@ BENCH = {name for name in NAMES if name.startswith("bench")}
 
 # From the bottom up; a file imports at run time only what stands before it.
 LAYERS = [
-    {"_version", "errors", "findings", "jpeg_structure", "_native"},
-    {"profiles", "headers", "data_uri"},
+    {"_version", "errors", "findings", "_native"},
+    {"profiles", "headers", "data_uri", "jpeg_structure"},
     {"limits", "geometry"},
     {"sources", "decode", "integrity", "resize"},
     {"probe"},
