@@ -92,7 +92,7 @@ def encode(pixels: Pixels, plan: ImagePlan) -> EncodedImage:
     else:
         encoded = _jpeg(picture, plan.options.quality, full_colour=is_graphic)
         if encoding == "auto" and is_graphic:
-            encoded = _png_up_to(pixels, len(encoded.data)) or encoded
+            encoded = _png_up_to(picture, pixels, len(encoded.data)) or encoded
     limit = plan.max_data_uri_bytes
     shortest = encoded.data_uri_length
     if shortest > limit and encoding != "png":
@@ -127,7 +127,7 @@ def _png(picture: Image.Image, file: io.BytesIO | None = None) -> EncodedImage:
     return EncodedImage(file.getvalue(), "image/png", "PNG")
 
 
-def _png_up_to(pixels: Pixels, limit: int) -> EncodedImage | None:
+def _png_up_to(picture: Image.Image, pixels: Pixels, limit: int) -> EncodedImage | None:
     """Encode as PNG, but give up as soon as it would be longer than *limit* bytes."""
     rows = [
         pixels.data[top : top + _SAMPLE_ROWS]
@@ -138,7 +138,7 @@ def _png_up_to(pixels: Pixels, limit: int) -> EncodedImage | None:
     try:
         # A photo as PNG is several times its JPEG; some of its rows show that.
         _png(Image.fromarray(sample), _BoundedFile(int(limit * share * _SAMPLE_SLACK)))
-        return _png(Image.fromarray(pixels.data), _BoundedFile(limit))
+        return _png(picture, _BoundedFile(limit))
     except _TooLongError:
         return None
 
