@@ -42,6 +42,7 @@ from qwenvl_prep.validate import validate
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from qwenvl_prep.headers import ImageInfo
 
 __all__ = ["main"]
 
@@ -66,8 +67,7 @@ def main() -> NoReturn:
             stream.reconfigure(errors="backslashreplace")
     try:
         cli.main(prog_name="qwenvl-prep", standalone_mode=False)
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
     except click.ClickException as exc:
         exc.show()
         sys.exit(_USAGE)
@@ -177,20 +177,15 @@ def count(
     profile = steps.profile_of(model, high_resolution=high_resolution, quiet=quiet)
     refused: steps.Refused = []
     rows = []
-    for name, source in steps.readable(
-        inputs, quiet=quiet, as_json=as_json, refused=refused
+
+    def counted(source: Any) -> tuple[ImageInfo, int]:
+        info = probe(source)
+        size = (info.upright_height, info.upright_width)
+        return info, billed_tokens(*size, profile, high_resolution=high_resolution)
+
+    for name, (info, tokens) in steps.each(
+        inputs, counted, quiet=quiet, as_json=as_json, refused=refused
     ):
-        try:
-            info = probe(source)
-            tokens = billed_tokens(
-                info.upright_height,
-                info.upright_width,
-                profile,
-                high_resolution=high_resolution,
-            )
-        except QwenVLPrepError as exc:
-            steps.refuse(refused, name, exc, as_json=as_json)
-            continue
         rows.append((name, info, tokens))
         if as_json:
             show.print_json(
@@ -225,14 +220,9 @@ def probe_command(inputs: tuple[str, ...], as_json: bool, quiet: bool) -> None:
     """Show what the headers of images say."""
     refused: steps.Refused = []
     rows = []
-    for name, source in steps.readable(
-        inputs, quiet=quiet, as_json=as_json, refused=refused
+    for name, info in steps.each(
+        inputs, probe, quiet=quiet, as_json=as_json, refused=refused
     ):
-        try:
-            info = probe(source)
-        except QwenVLPrepError as exc:
-            steps.refuse(refused, name, exc, as_json=as_json)
-            continue
         rows.append((name, info))
         if as_json:
             show.print_json(show.probe_record(name, info))
@@ -249,10 +239,13 @@ def check(inputs: tuple[str, ...], model: str, as_json: bool, quiet: bool) -> No
     profile = steps.profile_of(model)
     refused: steps.Refused = []
     reports = []
-    for name, source in steps.readable(
-        inputs, quiet=quiet, as_json=as_json, refused=refused
+    for name, report in steps.each(
+        inputs,
+        lambda source: validate(source, model=profile),
+        quiet=quiet,
+        as_json=as_json,
+        refused=refused,
     ):
-        report = validate(source, model=profile)
         reports.append(report)
         if as_json:
             show.print_json(
@@ -381,14 +374,16 @@ def fit(
     """Hold images and text against the model's maximum input."""
     profile = steps.profile_of(model, high_resolution=high_resolution, quiet=quiet)
     refused: steps.Refused = []
-    plans = []
-    for name, source in steps.readable(
-        inputs, quiet=quiet, as_json=as_json, refused=refused
-    ):
-        try:
-            plans.append(plan(source, model=profile, high_resolution=high_resolution))
-        except QwenVLPrepError as exc:
-            steps.refuse(refused, name, exc, as_json=as_json)
+    plans = [
+        made
+        for _, made in steps.each(
+            inputs,
+            lambda source: plan(source, model=profile, high_resolution=high_resolution),
+            quiet=quiet,
+            as_json=as_json,
+            refused=refused,
+        )
+    ]
     items = [(one.name, one.tokens) for one in plans]
     known = text if text_tokens is None else text_tokens
     error = None

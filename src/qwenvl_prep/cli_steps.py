@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import click
 
@@ -27,7 +27,7 @@ from qwenvl_prep.profiles import ModelProfile, get_model
 from qwenvl_prep.request import Wire, chat_request, from_http_body
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from qwenvl_prep.reply import Reply
 
@@ -47,6 +47,8 @@ _SUFFIX_OF_TYPE = {
     "image/webp": ".webp",
     "image/x-icon": ".ico",
 }
+
+_Read = TypeVar("_Read")
 
 # Refused inputs, by name.
 Refused: TypeAlias = list[tuple[str, QwenVLPrepError]]
@@ -112,16 +114,25 @@ def expanded_inputs(
     return expanded
 
 
-def readable(
-    inputs: Sequence[str], *, quiet: bool, as_json: bool, refused: Refused
-) -> Iterator[tuple[str, Any]]:
-    """Give the inputs that can be read; the others are refused."""
+def each(
+    inputs: Sequence[str],
+    read: Callable[[Any], _Read],
+    *,
+    quiet: bool,
+    as_json: bool,
+    refused: Refused,
+) -> Iterator[tuple[str, _Read]]:
+    """Read every input; what is refused is remembered and stops no other."""
     expanded = expanded_inputs(inputs, quiet=quiet)
     for name, source in _progress(expanded.sources, len(expanded.sources), quiet=quiet):
-        if isinstance(source, QwenVLPrepError):
-            refuse(refused, name, source, as_json=as_json)
+        try:
+            if isinstance(source, QwenVLPrepError):
+                raise source
+            made = read(source)
+        except QwenVLPrepError as exc:
+            refuse(refused, name, exc, as_json=as_json)
         else:
-            yield name, source
+            yield name, made
 
 
 def _progress(items: Any, total: int, *, quiet: bool) -> Any:
