@@ -1,5 +1,7 @@
 """Builds the extension modules; everything else stands in pyproject.toml."""
 
+from pathlib import Path
+
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
@@ -7,7 +9,8 @@ NATIVE = "src/qwenvl_prep/_native"
 
 # The size rule and the resampler promise other programs' results to the bit, so the
 # compiler may neither fuse a multiplication with an addition nor reorder.  No
-# -march: one wheel has to run on every machine of its architecture.
+# -march: one wheel has to run on every machine of its architecture; files for one
+# instruction set say so themselves, function by function.
 FLAGS = ["-O3", "-g0", "-std=c11", "-ffp-contract=off", "-Wall", "-Wextra"]
 
 DIRECTIVES = {
@@ -25,7 +28,7 @@ def extension(name: str, *c_files: str) -> Extension:
     return Extension(
         f"qwenvl_prep._native.{name}",
         [f"{NATIVE}/{name}.pyx", *(f"{NATIVE}/{file}" for file in c_files)],
-        depends=[f"{NATIVE}/convolve.h", f"{NATIVE}/exact_division.h"],
+        depends=[str(header) for header in sorted(Path(NATIVE).glob("*.h"))],
         include_dirs=[NATIVE],
         extra_compile_args=FLAGS,
     )
@@ -36,7 +39,15 @@ setup(
         [
             extension("geometry"),
             extension("flatten"),
-            extension("resample", "coefficients.c", "convolve_scalar.c"),
+            extension(
+                "resample",
+                "coefficients.c",
+                "convolve_scalar.c",
+                "convolve_avx2.c",
+                "convolve_avx512vnni.c",
+                "dispatch.c",
+                "stream.c",
+            ),
         ],
         compiler_directives=DIRECTIVES,
         build_dir="build/cython",

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import io
 import os
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 from PIL import Image
+
+import qwenvl_prep as qp
+from qwenvl_prep._native import resample as native
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # Damaged pictures are the point of many tests; libvips would write of each on stderr.
 os.environ.setdefault("VIPS_WARNING", "1")
@@ -21,6 +28,15 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("seeded")
+
+
+@pytest.fixture(scope="module", params=native.backends())
+def backend(request) -> Iterator[str]:
+    """Run what asks for it by each of the native kernels that this CPU has."""
+    chosen = qp.backend()
+    native.use_backend(request.param)
+    yield request.param
+    native.use_backend(chosen)
 
 
 @pytest.fixture(scope="session")

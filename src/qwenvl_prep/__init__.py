@@ -24,7 +24,7 @@ from qwenvl_prep.probe import ImageInfo, probe
 from qwenvl_prep.profiles import ModelProfile, get_model, list_models
 from qwenvl_prep.reply import Reply, Usage
 from qwenvl_prep.request import chat_request, http_body
-from qwenvl_prep.resize import resize
+from qwenvl_prep.resize import Resizer, backend, resize
 from qwenvl_prep.validate import ValidationReport, validate
 
 if TYPE_CHECKING:
@@ -41,10 +41,12 @@ __all__ = [
     "QwenVLPrepError",
     "Reply",
     "RequestPlan",
+    "Resizer",
     "Sender",
     "Usage",
     "ValidationReport",
     "__version__",
+    "backend",
     "chat_request",
     "count_fitting",
     "count_tokens",

@@ -15,6 +15,7 @@ What can go wrong, in one tree.
     │   └── EncodedSizeError         above the byte limit at any quality
     ├── ImagesRefusedError (ValueError)  some of many; each with its reason
     ├── ForkedProcessError           libvips was used before this process was forked
+    ├── BackendError (ValueError)    kernels were named that this CPU cannot run
     ├── UnknownModelError (LookupError)  no such profile; lists the nearest
     ├── ModelFeatureError (ValueError)   no video, no high resolution
     ├── BudgetError (ValueError)     images and text do not fit one request
@@ -58,6 +59,7 @@ __all__ = [
     "ArrearageError",
     "AspectRatioError",
     "AuthenticationFailedError",
+    "BackendError",
     "BudgetError",
     "ConnectionFailedError",
     "ContentRefusedError",
@@ -259,6 +261,10 @@ class ImagesRefusedError(QwenVLPrepError, ValueError):
 
 class ForkedProcessError(QwenVLPrepError):
     """libvips was used before this process was forked, and may hang in it."""
+
+
+class BackendError(QwenVLPrepError, ValueError):
+    """The environment names native kernels that this CPU cannot run."""
 
 
 class UnknownModelError(QwenVLPrepError, LookupError):

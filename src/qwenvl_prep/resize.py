@@ -2,16 +2,47 @@
 
 from __future__ import annotations
 
+import functools
+import os
 from typing import TYPE_CHECKING
 
 from qwenvl_prep._native import resample as _native
+from qwenvl_prep.errors import BackendError
 from qwenvl_prep.geometry import integer
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["resize"]
+__all__ = ["BACKEND_VARIABLE", "Resizer", "backend", "resize"]
+
+# Names the kernels to use instead of the fastest; for reports of faults.
+BACKEND_VARIABLE = "QWENVL_PREP_BACKEND"
+
+
+def backend() -> str:
+    """
+    Name the native kernels in use.
+
+    Returns
+    -------
+    str
+        ``"avx512vnni"``, ``"avx2"``, ``"neon"`` or ``"scalar"``: the fastest that
+        this CPU can run, unless the environment variable ``QWENVL_PREP_BACKEND``
+        names another.  All of them make the same bytes.
+
+    Raises
+    ------
+    BackendError
+        If that variable names kernels which this CPU cannot run.
+
+    Examples
+    --------
+    >>> backend() in {"avx512vnni", "avx2", "neon", "scalar"}
+    True
+    """
+    _obey_environment()
+    return _native.backend()
 
 
 def resize(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
@@ -48,6 +79,170 @@ def resize(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uin
     """
     import numpy as np
 
+    channels = _channels(pixels)
+    in_height, in_width = pixels.shape[:2]
+    height, width = _sides(in_height, in_width, height, width)
+    _obey_environment()
+    target = np.empty((height, width, *pixels.shape[2:]), np.uint8)
+    _native.resample(
+        np.ascontiguousarray(pixels).reshape(-1),
+        target.reshape(-1),
+        in_height,
+        in_width,
+        channels,
+        height,
+        width,
+        _native.is_height_first(in_height, in_width, height, width),
+    )
+    return target
+
+
+class Resizer:
+    """
+    The same resize for a picture whose rows come one after another.
+
+    Memory is that of the rows which one output row needs, whatever the height: a
+    picture of any size can be resized while it is read.
+
+    Parameters
+    ----------
+    height, width : int
+        Size of the picture that is fed, in pixels.
+    out_height, out_width : int
+        Size wanted, in pixels, at least 1.
+    channels : int, default 3
+        Samples per pixel: 1, 3 or 4.
+    orientation : int, default 1
+        EXIF's orientation of the rows, 1 to 8.  The bytes are those of a picture
+        turned upright first and resized then; yet rows go in and come out as they
+        are stored, and both sizes are meant so, which leaves only the small picture
+        to be turned.
+
+    Raises
+    ------
+    ValueError
+        If a size, the channels or the orientation do not fit.
+    MemoryError
+        If there is no memory for the weights and the rows between the passes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> picture = np.arange(100 * 80 * 3, dtype=np.uint8).reshape(100, 80, 3)
+    >>> resizer = Resizer(100, 80, 20, 16)
+    >>> parts = [resizer.feed(picture[top : top + 30]) for top in range(0, 100, 30)]
+    >>> [part.shape[0] for part in parts]
+    [1, 7, 6, 6]
+    >>> np.array_equal(np.concatenate(parts), resize(picture, 20, 16))
+    True
+    """
+
+    __slots__ = ("_out_row", "_row", "_stream")
+
+    def __init__(
+        self,
+        height: int,
+        width: int,
+        out_height: int,
+        out_width: int,
+        *,
+        channels: int = 3,
+        orientation: int = 1,
+    ) -> None:
+        out_height, out_width = _sides(height, width, out_height, out_width)
+        if channels not in {1, 3, 4}:
+            raise ValueError(f"Expected 1, 3 or 4 channels but received {channels}")
+        if orientation not in range(1, 9):
+            raise ValueError(f"Expected an orientation of 1..8 but got {orientation}")
+        # Turned upright, the stored rows of 5 to 8 are columns: there the pass that
+        # Pillow runs over the upright height is ours over the stored width.
+        if orientation < 5:
+            height_first = _native.is_height_first(height, width, out_height, out_width)
+        else:
+            height_first = not _native.is_height_first(
+                width, height, out_width, out_height
+            )
+        self._row = (width,) if channels == 1 else (width, channels)
+        self._out_row = (out_width,) if channels == 1 else (out_width, channels)
+        _obey_environment()
+        self._stream = _native.RowStream(
+            height,
+            width,
+            out_height,
+            out_width,
+            channels,
+            height_first,
+            orientation in _MIRRORED_ACROSS,
+            orientation in _MIRRORED_DOWN,
+        )
+
+    def feed(self, rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """
+        Take the next rows from the top and give those that are finished.
+
+        Parameters
+        ----------
+        rows : ndarray of uint8, shape (n, width[, 3 | 4])
+            Any number of rows.
+
+        Returns
+        -------
+        ndarray of uint8, shape (m, out_width[, 3 | 4])
+            The next finished rows; *m* may be 0, and is largest at the end.  All
+            together are the resized picture.
+
+        Raises
+        ------
+        TypeError
+            If the array is not uint8.
+        ValueError
+            If its shape does not fit, or there are more rows than the picture has.
+        RuntimeError
+            If another thread is feeding this resizer.
+        """
+        import numpy as np
+
+        if rows.dtype != np.uint8:
+            raise TypeError(f"Expected uint8 pixels but received {rows.dtype}")
+        if rows.shape[1:] != self._row:
+            raise ValueError(
+                f"Expected rows of shape (n, {', '.join(map(str, self._row))}) but "
+                f"received {rows.shape}"
+            )
+        n_ready = self._stream.n_ready(rows.shape[0])
+        out = np.empty((n_ready, *self._out_row), np.uint8)
+        self._stream.feed(np.ascontiguousarray(rows).reshape(-1), out.reshape(-1))
+        return out
+
+    def __repr__(self) -> str:
+        missing = self._stream.n_missing
+        return f"<Resizer to rows of {self._out_row[0]} pixels, {missing} rows to come>"
+
+
+# Which axes of the stored picture run against those of the upright one.
+_MIRRORED_ACROSS = frozenset({2, 3, 7, 8})
+_MIRRORED_DOWN = frozenset({3, 4, 6, 7})
+
+
+@functools.cache
+def _obey_environment() -> None:
+    """Choose the kernels once, at first use: an import has nobody to refuse to."""
+    name = os.environ.get(BACKEND_VARIABLE)
+    if not name:
+        return
+    try:
+        _native.use_backend(name)
+    except ValueError as exc:
+        raise BackendError(
+            f"Expected {BACKEND_VARIABLE} to name kernels of this CPU, "
+            f"{' or '.join(_native.backends())}, but it names {name}; without it the "
+            f"fastest are taken"
+        ) from exc
+
+
+def _channels(pixels: NDArray[np.uint8]) -> int:
+    import numpy as np
+
     if pixels.dtype != np.uint8:
         raise TypeError(f"Expected uint8 pixels but received {pixels.dtype}")
     channels = pixels.shape[2] if pixels.ndim == 3 else 1
@@ -56,24 +251,15 @@ def resize(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uin
             f"Expected pixels of shape (h, w), (h, w, 3) or (h, w, 4) but received "
             f"{pixels.shape}"
         )
-    height, width = integer("height", height), integer("width", width)
-    for side in (*pixels.shape[:2], height, width):
+    return channels
+
+
+def _sides(height: int, width: int, out_height: int, out_width: int) -> tuple[int, int]:
+    out = integer("height", out_height), integer("width", out_width)
+    for side in (height, width, *out):
         if not 1 <= side <= _native.MAX_SIDE:
             raise ValueError(
                 f"Expected sides of at least 1, at most {_native.MAX_SIDE} but got "
-                f"{pixels.shape[:2]} to {(height, width)}"
+                f"{(height, width)} to {out}"
             )
-    if pixels.shape[:2] == (height, width):
-        return pixels.copy()
-    target = np.empty((height, width, *pixels.shape[2:]), np.uint8)
-    _native.resample(
-        np.ascontiguousarray(pixels).reshape(-1),
-        target.reshape(-1),
-        pixels.shape[0],
-        pixels.shape[1],
-        channels,
-        height,
-        width,
-        _native.is_height_first(pixels.shape[0], pixels.shape[1], height, width),
-    )
-    return target
+    return out

@@ -1,34 +1,84 @@
 """
 Pillow's bicubic resize, byte for byte; here memory safety is owned.
 
-Lengths are compared beside the pointers, products are checked for overflow, the
-buffer between the passes is taken and freed in the same call.
+Lengths are compared beside the pointers, products are checked for overflow, and the
+C code below takes and frees what it needs between the passes.
 :mod:`qwenvl_prep.resize` owns what sizes mean and allocates the output.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uintptr_t
-from libc.stdlib cimport free, malloc
 
 cdef extern from "convolve.h" nogil:
-    cdef struct qvp_axis:
-        pass
+    cdef struct qvp_kernels:
+        const char *name
+    cdef struct qvp_shape:
+        int64_t height
+        int64_t width
+        int64_t out_height
+        int64_t out_width
+        int channels
+        int height_first
+        int mirrored_across
+        int mirrored_down
+    cdef struct qvp_stream:
+        int64_t in_height
+        int64_t in_row_bytes
+        int64_t out_height
+        int64_t out_row_bytes
+        int64_t fed
+        int64_t given
     int QVP_OK
     int QVP_NO_MEMORY
     int QVP_TOO_LARGE
-    int qvp_axis_make(qvp_axis *axis, int64_t in_size, int64_t out_size)
-    void qvp_axis_free(qvp_axis *axis)
-    void qvp_across_scalar(
-        const qvp_axis *axis, const uint8_t *source, uint8_t *target,
-        int64_t rows, int channels
+    const qvp_kernels *qvp_kernels_named(const char *name)
+    const qvp_kernels *qvp_kernels_at(int i)
+    int qvp_stream_open(
+        qvp_stream *stream, const qvp_kernels *kernels, const qvp_shape *shape
     )
-    void qvp_down_scalar(
-        const qvp_axis *axis, const uint8_t *source, uint8_t *target,
-        int64_t row_bytes
+    int64_t qvp_stream_ready(const qvp_stream *stream, int64_t n_rows)
+    void qvp_stream_feed(
+        qvp_stream *stream, const uint8_t *rows, int64_t n_rows, uint8_t *target
     )
+    void qvp_stream_close(qvp_stream *stream)
 
 # Sample positions are kept in int32.
 MAX_SIDE = 2**31 - 1
 cdef int64_t _INT64_MAX = 9223372036854775807
+
+# The kernels that new resizers take; changed by use_backend alone.
+cdef const qvp_kernels *_kernels = qvp_kernels_at(0)
+
+
+def backends():
+    """Names of the kernels that this CPU can run, fastest first."""
+    cdef const qvp_kernels *kernels
+    names = []
+    while True:
+        kernels = qvp_kernels_at(<int>len(names))
+        if kernels == NULL:
+            return names
+        names.append(kernels.name.decode("ascii"))
+
+
+def backend():
+    """Name of the kernels in use."""
+    return _kernels.name.decode("ascii")
+
+
+def use_backend(str name):
+    """
+    Take other kernels from now on; for tests and for reports of faults.
+
+    Raises
+    ------
+    ValueError
+        If this CPU cannot run kernels of that name.
+    """
+    global _kernels
+    cdef const qvp_kernels *kernels = qvp_kernels_named(name.encode())
+    if kernels == NULL:
+        raise ValueError(f"Expected one of {', '.join(backends())} but received {name}")
+    _kernels = kernels
 
 
 def is_height_first(
@@ -51,46 +101,147 @@ cdef int64_t _product(int64_t first, int64_t second, int64_t third) except -1:
     return first * second * third
 
 
-# Both passes in the order asked for, with axes that exist; 0 bytes between the
-# passes mean that one pass alone is needed and writes to target directly.
-cdef int _resample(
-    const uint8_t *source, uint8_t *target, int64_t height, int64_t width,
-    int channels, int64_t out_height, int64_t out_width, bint height_first,
-    int64_t between_bytes,
-) noexcept nogil:
-    cdef qvp_axis across, down
-    cdef uint8_t *between = NULL
-    cdef bint need_across = width != out_width
-    cdef bint need_down = height != out_height
-    cdef int status = QVP_OK
-    cdef int down_status = QVP_OK
-    if need_across:
-        status = qvp_axis_make(&across, width, out_width)
-    if need_down:
-        down_status = qvp_axis_make(&down, height, out_height)
-    if status == QVP_OK:
-        status = down_status
-    if status == QVP_OK and need_across and need_down:
-        between = <uint8_t *>malloc(<size_t>between_bytes)
-        if between == NULL:
-            status = QVP_NO_MEMORY
-    if status == QVP_OK:
-        if need_across and need_down and height_first:
-            qvp_down_scalar(&down, source, between, width * channels)
-            qvp_across_scalar(&across, between, target, out_height, channels)
-        elif need_across and need_down:
-            qvp_across_scalar(&across, source, between, height, channels)
-            qvp_down_scalar(&down, between, target, out_width * channels)
-        elif need_across:
-            qvp_across_scalar(&across, source, target, height, channels)
-        else:
-            qvp_down_scalar(&down, source, target, width * channels)
-    free(between)
-    if need_across:
-        qvp_axis_free(&across)
-    if need_down:
-        qvp_axis_free(&down)
-    return status
+cdef int _check_sides(
+    int64_t height, int64_t width, int64_t out_height, int64_t out_width, int channels
+) except -1:
+    if channels != 1 and channels != 3 and channels != 4:
+        raise ValueError(f"Expected 1, 3 or 4 channels but received {channels}")
+    for side in (height, width, out_height, out_width):
+        if not 1 <= side <= MAX_SIDE:
+            raise ValueError(f"Expected sides in 1..{MAX_SIDE} but received {side}")
+    return 0
+
+
+cdef class RowStream:
+    """
+    A resize that is fed rows from the top and gives out finished rows.
+
+    Parameters
+    ----------
+    height, width, out_height, out_width : int
+        Pixels, 1 to ``MAX_SIDE``.
+    channels : int
+        1, 3 or 4.  Four are resized alike, without premultiplying.
+    height_first : bool
+        Which pass runs first; Pillow's choice is :func:`is_height_first`.
+    mirrored_across, mirrored_down : bool
+        Whether the bytes are those of the picture turned over, resized and turned
+        back; they differ from the plain ones where Pillow's weights are not
+        symmetric to the last bit.
+
+    Raises
+    ------
+    ValueError
+        If a size does not fit.
+    MemoryError
+        If there is no memory for the weights or the rows between the passes.
+    """
+
+    cdef qvp_stream _stream
+    cdef bint _is_busy
+
+    def __cinit__(
+        self,
+        int64_t height,
+        int64_t width,
+        int64_t out_height,
+        int64_t out_width,
+        int channels,
+        bint height_first,
+        bint mirrored_across=False,
+        bint mirrored_down=False,
+    ):
+        cdef qvp_shape shape
+        cdef int status
+        _check_sides(height, width, out_height, out_width, channels)
+        # Whole pictures need not fit memory, but their rows are counted in int64.
+        _product(height, width, channels)
+        _product(out_height, out_width, channels)
+        shape.height = height
+        shape.width = width
+        shape.out_height = out_height
+        shape.out_width = out_width
+        shape.channels = channels
+        shape.height_first = height_first
+        shape.mirrored_across = mirrored_across
+        shape.mirrored_down = mirrored_down
+        with nogil:  # not interacting with Python objects from here, release the GIL
+            status = qvp_stream_open(&self._stream, _kernels, &shape)
+        if status == QVP_NO_MEMORY:
+            raise MemoryError(
+                f"no memory to resize {height} x {width} to {out_height} x {out_width}"
+            )
+        if status != QVP_OK:
+            raise ValueError(
+                f"Expected sizes whose weights fit memory but received "
+                f"{height} x {width} to {out_height} x {out_width}"
+            )
+
+    def __dealloc__(self):
+        qvp_stream_close(&self._stream)
+
+    @property
+    def n_missing(self):
+        """Rows still to be fed."""
+        return self._stream.in_height - self._stream.fed
+
+    def n_ready(self, int64_t n_rows):
+        """Rows that come out if *n_rows* more are fed."""
+        if not 0 <= n_rows <= self._stream.in_height - self._stream.fed:
+            raise ValueError(
+                f"Expected at most {self.n_missing} more rows but received {n_rows}"
+            )
+        return qvp_stream_ready(&self._stream, n_rows)
+
+    def feed(self, const uint8_t[::1] rows, uint8_t[::1] target):
+        """
+        Take the next rows and write those that are finished.
+
+        Parameters
+        ----------
+        rows : uint8 (n * width * channels,), contiguous
+            May be read-only.
+        target : uint8 (n_ready(n) * out_width * channels,), contiguous, written
+            Must not overlap *rows*.
+
+        Raises
+        ------
+        ValueError
+            If a length does not fit, or the buffers overlap.
+        RuntimeError
+            If another thread is feeding this stream.
+        """
+        cdef uintptr_t source_start, source_end, target_start, target_end
+        cdef uint8_t nothing = 0
+        cdef uint8_t *into = &nothing
+        cdef int64_t n_rows, n_bytes
+        n_rows = rows.shape[0] // self._stream.in_row_bytes
+        if rows.shape[0] != n_rows * self._stream.in_row_bytes:
+            raise ValueError(
+                f"Expected rows of {self._stream.in_row_bytes} bytes but received "
+                f"{rows.shape[0]} bytes"
+            )
+        if self._is_busy:
+            raise RuntimeError("Expected one thread at a time to feed a resizer")
+        n_bytes = self.n_ready(n_rows) * self._stream.out_row_bytes
+        if target.shape[0] != n_bytes:
+            raise ValueError(
+                f"Expected a target of {n_bytes} bytes but received {target.shape[0]}"
+            )
+        if n_rows == 0:
+            return
+        if n_bytes:
+            into = &target[0]
+        source_start = <uintptr_t>&rows[0]
+        source_end = source_start + <uintptr_t>rows.shape[0]
+        target_start = <uintptr_t>into
+        target_end = target_start + <uintptr_t>n_bytes
+        if source_start < target_end and target_start < source_end:
+            raise ValueError("Expected source and target that do not overlap")
+        self._is_busy = True
+        with nogil:  # not interacting with Python objects from here, release the GIL
+            qvp_stream_feed(&self._stream, &rows[0], n_rows, into)
+        self._is_busy = False
 
 
 def resample(
@@ -104,7 +255,7 @@ def resample(
     bint height_first,
 ):
     """
-    Resize interleaved 8-bit samples into a buffer of the caller.
+    Resize a whole picture of interleaved 8-bit samples into a buffer of the caller.
 
     Parameters
     ----------
@@ -112,12 +263,8 @@ def resample(
         Rows from the top, samples interleaved; may be read-only.
     target : uint8 (out_height * out_width * channels,), contiguous, written
         Must not overlap *source*.
-    height, width, out_height, out_width : int
-        Pixels, 1 to ``MAX_SIDE``; the two sizes must differ.
-    channels : int
-        1, 3 or 4.  Four are resized alike, without premultiplying.
-    height_first : bool
-        Which pass runs first; Pillow's choice is :func:`is_height_first`.
+    height, width, out_height, out_width, channels, height_first
+        As for :class:`RowStream`.
 
     Raises
     ------
@@ -126,16 +273,9 @@ def resample(
     MemoryError
         If there is no memory for the weights or the rows between the passes.
     """
-    cdef uintptr_t source_start, source_end, target_start, target_end
-    cdef int64_t between_bytes
-    cdef int status
-    if channels != 1 and channels != 3 and channels != 4:
-        raise ValueError(f"Expected 1, 3 or 4 channels but received {channels}")
-    for side in (height, width, out_height, out_width):
-        if not 1 <= side <= MAX_SIDE:
-            raise ValueError(f"Expected sides in 1..{MAX_SIDE} but received {side}")
-    if height == out_height and width == out_width:
-        raise ValueError("Expected two sizes that differ: there is nothing to resize")
+    # The source's length comes first: the weights of a size that nobody holds
+    # may be larger than memory.
+    _check_sides(height, width, out_height, out_width, channels)
     if source.shape[0] != _product(height, width, channels):
         raise ValueError(
             f"Expected a source of {height} x {width} x {channels} bytes "
@@ -146,29 +286,6 @@ def resample(
             f"Expected a target of {out_height} x {out_width} x {channels} bytes "
             f"but received {target.shape[0]}"
         )
-    # Both are at least 1 long, so their first elements exist.
-    source_start = <uintptr_t>&source[0]
-    source_end = source_start + <uintptr_t>source.shape[0]
-    target_start = <uintptr_t>&target[0]
-    target_end = target_start + <uintptr_t>target.shape[0]
-    if source_start < target_end and target_start < source_end:
-        raise ValueError("Expected source and target that do not overlap")
-    between_bytes = (
-        _product(out_height, width, channels)
-        if height_first
-        else _product(height, out_width, channels)
-    )
-    with nogil:  # not interacting with Python objects from here, release the GIL
-        status = _resample(
-            &source[0], &target[0], height, width, channels, out_height, out_width,
-            height_first, between_bytes,
-        )
-    if status == QVP_NO_MEMORY:
-        raise MemoryError(
-            f"no memory to resize {height} x {width} to {out_height} x {out_width}"
-        )
-    if status != QVP_OK:
-        raise ValueError(
-            f"Expected sizes whose weights fit memory but received "
-            f"{height} x {width} to {out_height} x {out_width}"
-        )
+    RowStream(
+        height, width, out_height, out_width, channels, height_first
+    ).feed(source, target)
