@@ -254,6 +254,25 @@ def test_long_strips_are_pillow_s(shape, size):
     check(picture(np.random.default_rng(15), *shape, 1, "noise"), *size)
 
 
+@pytest.mark.parametrize("size", [1, 2, 5, 134])
+@pytest.mark.parametrize("in_size", [16, 999, 100_000, 400_000])
+def test_the_largest_and_the_smallest_sums_do_not_wrap(in_size, size):
+    """
+    Prove that no sum leaves int32, whatever the filter's length.
+
+    The line is white where the weights of one output are positive and black where
+    they are negative, and the other way round.
+    """
+    output = size // 2
+    distances = (np.arange(in_size) + 0.5) * size / in_size - (output + 0.5)
+    bright = np.where(np.abs(distances) < 1, 255, 0).astype(np.uint8)[None, :]
+    for line, clipped in ((bright, 255), (255 - bright, 0)):
+        check(line, 1, size)
+        check(line.T, size, 1)
+        if size > 1 and in_size > 2 * size:
+            assert qp.resize(line, 1, size)[0, output] == clipped
+
+
 def test_four_channels_are_resized_alike():
     """Prove that four channels give the bytes of CMYK and of RGBX, not of RGBA."""
     pixels = picture(np.random.default_rng(16), 40, 50, 4, "noise")
