@@ -37,10 +37,10 @@ fix: $(VENV)/.dev  ## mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.run  ## measure throughput beside Pillow
+bench: $(VENV)/.bench  ## measure throughput; with BENCH_ARGS=--peers beside the fastest
 	@$(BIN)/python -m qwenvl_prep.bench $(BENCH_ARGS)
 
-bench-report: $(VENV)/.run  ## measure and write docs/benchmarks.md
+bench-report: $(VENV)/.bench  ## measure both; write docs/benchmarks.md and README.md
 	@$(BIN)/python benches/report.py
 
 readme: $(VENV)/.run  ## write the demo's output into README.md
@@ -69,6 +69,11 @@ $(VENV)/.run: $(BIN)/python $(BUILD_INPUTS)
 $(VENV)/.test: $(BIN)/python $(BUILD_INPUTS)
 	@echo "Building the native core into $(VENV) ..."
 	@$(PIP) install --editable '.[test]'
+	@touch $@ $(VENV)/.run
+
+$(VENV)/.bench: $(BIN)/python $(BUILD_INPUTS)
+	@echo "Building the native core into $(VENV) ..."
+	@$(PIP) install --editable '.[bench]'
 	@touch $@ $(VENV)/.run
 
 $(VENV)/.dev: $(BIN)/python $(BUILD_INPUTS)

@@ -2,30 +2,26 @@
 How fast this is, measured beside what one would write without it.
 
 ``python -m qwenvl_prep.bench`` counts and prepares pictures in turns with Pillow,
-NumPy and plain Python.  Every answer is checked before it is timed.  Exit status 0:
-fine; 1: an answer was wrong or an input was refused; 2: wrong usage.
+NumPy and plain Python; with ``--peers``, beside the fastest libraries for the same
+work.  Every answer is checked before it is timed.  Exit status 0: fine; 1: an answer
+was wrong or an input was refused; 2: wrong usage.  A target that is not reached is
+told, and no error.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import importlib
-import importlib.metadata
-import importlib.util
-import math
 import os
-import platform
+import shutil
 import sys
 import tempfile
 import warnings
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
-from statistics import median
-from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import click
-import numpy as np
 import pyvips
 from PIL import Image
 from rich.markup import escape
@@ -33,109 +29,53 @@ from rich.markup import escape
 import qwenvl_prep as qp
 from qwenvl_prep import cli_tables as show
 from qwenvl_prep.bench_cases import (
-    Comparison,
     Picture,
-    Way,
     count_files,
     count_sizes,
     prepare_cases,
     prepare_many_cases,
     resize_cases,
 )
+from qwenvl_prep.bench_header import header as what_on_what
+from qwenvl_prep.bench_large import large_cases
+from qwenvl_prep.bench_measure import measure
 from qwenvl_prep.bench_pictures import make_pictures
+from qwenvl_prep.bench_rivals import (
+    missing_rivals,
+    rival_versions,
+    vips_on_one_thread,
+)
+from qwenvl_prep.bench_targets import (
+    exact_case,
+    kernel_case,
+    photo_case,
+    two_threads_cases,
+)
 from qwenvl_prep.cli_inputs import expand
 from qwenvl_prep.errors import QwenVLPrepError, UnsupportedFormatError
-from qwenvl_prep.prepare import usable_cores
-from qwenvl_prep.profiles import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from qwenvl_prep.bench_measure import Comparison, Measurement
 
-__all__ = ["main", "number_text", "spread_text"]
+
+__all__ = ["main", "number_text", "spread_text", "target_text"]
 
 _REFUSED, _USAGE = 1, 2
 
 _GROUPS = ("count-sizes", "count-files", "resize", "prepare", "prepare-many")
+_PEER_GROUPS = ("kernel", "photo", "large", "prepare-many", "exact")
 
 _ROUNDS, _QUICK_ROUNDS = 9, 2
 
-# A call that is over sooner is repeated until one turn takes this long; a single
-# call of some microseconds would measure the clock.
+# A call that is over sooner is repeated until one turn takes this long.
 _LEAST_SECONDS = 0.02
 
+# Megapixels of the photo that the peers are measured on: what phones make.
+_PHOTO_AREA = (10, 15)
+
 _Refused = list[tuple[str, QwenVLPrepError]]
-
-
-# ---------------------------------------------------------------- measuring
-
-
-def _measure(comparison: Comparison, *, rounds: int, least: float) -> Iterator[Any]:
-    """Time all ways in turns, A B A B, and give one record for each peer."""
-    ways = (comparison.ours, *comparison.peers)
-    # The warm-up also tells how often a short call is repeated within one turn.
-    repeats = [max(1, math.ceil(least / _seconds(way, 1))) for way in ways]
-    rates: list[list[float]] = [[] for _ in ways]
-    for _ in range(rounds):
-        for way, repeat, known in zip(ways, repeats, rates, strict=True):
-            known.append(repeat * way.items / _seconds(way, repeat))
-    ours, *others = rates
-    for peer, theirs in zip(comparison.peers, others, strict=True):
-        yield {
-            "bench": comparison.group,
-            "input": comparison.subject,
-            "unit": comparison.unit,
-            "megapixels": comparison.megapixels,
-            "peer": peer.name,
-            "rounds": rounds,
-            "ours_per_second": _spread(ours),
-            "peer_per_second": _spread(theirs),
-            # Pair by pair: what slows the machine down for a while slows both.
-            "ratio": _spread([a / b for a, b in zip(ours, theirs, strict=True)]),
-            "correct": not comparison.problem,
-            "problem": comparison.problem,
-        }
-
-
-def _seconds(way: Way, repeats: int) -> float:
-    start = perf_counter()
-    for _ in range(repeats):
-        way.run()
-    # Never 0, whatever the clock's resolution.
-    return max(perf_counter() - start, 1e-9)
-
-
-def _spread(values: Sequence[float]) -> dict[str, float]:
-    return {"median": median(values), "min": min(values), "max": max(values)}
-
-
-def _header() -> dict[str, Any]:
-    """Tell what was measured on what."""
-    return {
-        "date": datetime.now(UTC).date().isoformat(),
-        "cpu": _cpu_model(),
-        "cores": usable_cores(),
-        "load": round(os.getloadavg()[0], 2),
-        "python": platform.python_version(),
-        "qwenvl_prep": qp.__version__,
-        "pillow": importlib.metadata.version("pillow"),
-        "numpy": np.__version__,
-        "pyvips": importlib.metadata.version("pyvips"),
-        "libvips": ".".join(str(pyvips.version(part)) for part in range(3)),
-        "model": DEFAULT_MODEL,
-    }
-
-
-def _cpu_model() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-    except OSError:
-        lines = []
-    for line in lines:
-        key, _, value = line.partition(":")
-        if key.strip() == "model name":
-            return value.strip()
-    return platform.processor() or platform.machine()
 
 
 # ---------------------------------------------------------------- the command
@@ -149,13 +89,20 @@ def _cpu_model() -> str:
     help=f"Turns each; {_ROUNDS}, with --quick {_QUICK_ROUNDS}.",
 )
 @click.option("--quick", is_flag=True, help="A smoke run on small pictures.")
-@click.option("--only", multiple=True, type=click.Choice(_GROUPS), help="Just these.")
+@click.option("--peers", is_flag=True, help="Beside the fastest libraries instead.")
+@click.option(
+    "--only",
+    multiple=True,
+    type=click.Choice(tuple(dict.fromkeys(_GROUPS + _PEER_GROUPS))),
+    help="Just these.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 def _bench(
     inputs: tuple[str, ...],
     rounds: int | None,
     quick: bool,
+    peers: bool,
     only: tuple[str, ...],
     as_json: bool,
     quiet: bool,
@@ -164,38 +111,71 @@ def _bench(
 
     INPUTS are files and folders; without any, pictures are made for the occasion.
     A ratio of 1.8 × Pillow means that ours is 1.8 times as fast.
+
+    With --peers, libvips is kept to one thread and every row has its target; the
+    first JPEG of about 12 megapixels among INPUTS is the photo.
     """
+    known = _PEER_GROUPS if peers else _GROUPS
+    for group in only:
+        if group not in known:
+            raise click.UsageError(
+                f"Expected one of {', '.join(known)} {'with' if peers else 'without'} "
+                f"--peers but received {group}"
+            )
+    if peers and not hasattr(pyvips, "concurrency_set"):
+        raise click.UsageError("--peers needs pyvips 3.2: pip install -U pyvips")
     say = functools.partial(_say, quiet=quiet)
     refused: _Refused = []
     rows = []
-    header = _header()
-    if as_json:
-        show.print_json(header)
-    with tempfile.TemporaryDirectory(prefix="qwenvl_prep-") as folder:
-        comparisons = _comparisons(
-            only or _GROUPS, inputs, Path(folder), refused, quick=quick, say=say
-        )
-        for comparison in comparisons:
-            say(f"{comparison.group}: {comparison.subject}")
-            for row in _measure(
-                comparison,
+    facts = what_on_what()
+    with (
+        tempfile.TemporaryDirectory(prefix="qwenvl_prep-") as name,
+        vips_on_one_thread() if peers else contextlib.nullcontext(),
+    ):
+        folder = Path(name)
+        if peers:
+            facts |= {"libvips_threads": pyvips.concurrency_get(), **rival_versions()}
+        if as_json:
+            show.print_json(facts)
+        make = _peer_cases if peers else _cases
+        for case in make(only or known, inputs, folder, refused, quick=quick, say=say):
+            say(f"{case.group}: {case.subject}")
+            for row in measure(
+                case,
                 rounds=rounds or (_QUICK_ROUNDS if quick else _ROUNDS),
                 least=0 if quick else _LEAST_SECONDS,
             ):
                 rows.append(row)
                 if as_json:
                     show.print_json(row)
+    missing = _missing() if peers else []
     if as_json:
+        for record in missing:
+            show.print_json(record)
         for name, error in refused:
             show.print_json(show.error_record(name, error))
     else:
-        _print_table(header, rows)
+        _print_table(facts, rows)
+        for record in missing:
+            show.console().print(record["message"], markup=False, soft_wrap=True)
         show.refusals(refused)
     is_right = all(row["correct"] for row in rows)
     return 0 if is_right and not refused else _REFUSED
 
 
-def _comparisons(
+def _missing() -> list[dict[str, str]]:
+    """Tell which peers were not measured, and what to install."""
+    return [
+        {
+            "missing": name,
+            "message": f"{name} was not measured: pip install {package}, "
+            f"which is in the extra 'bench'",
+        }
+        for name, package in missing_rivals().items()
+    ]
+
+
+def _cases(
     groups: Sequence[str],
     inputs: Sequence[str],
     folder: Path,
@@ -211,12 +191,8 @@ def _comparisons(
         yield from resize_cases(quick=quick)
     if not {"count-files", "prepare", "prepare-many"}.intersection(groups):
         return
-    if inputs:
-        files = _files(inputs, refused)
-    else:
-        say("making pictures")
-        files = ((path.name, path) for path in make_pictures(folder, quick=quick))
-    pictures = _accepted(files, refused)
+    files = _pictures(inputs, folder, refused, quick=quick, say=say)
+    pictures = list(_accepted(files, refused))
     if not pictures:
         return
     if "count-files" in groups:
@@ -225,6 +201,69 @@ def _comparisons(
         yield from prepare_cases(pictures)
     if "prepare-many" in groups:
         yield from prepare_many_cases(pictures)
+
+
+def _peer_cases(
+    groups: Sequence[str],
+    inputs: Sequence[str],
+    folder: Path,
+    refused: _Refused,
+    *,
+    quick: bool,
+    say: Callable[[str], None],
+) -> Iterator[Comparison | Measurement]:
+    """Give what is measured beside the real peers, all of it on one photo."""
+    if set(groups) - {"exact"}:
+        files = _pictures(inputs, folder, refused, quick=quick, say=say)
+        photo = _photo(files, folder, refused, quick=quick)
+        if "kernel" in groups:
+            yield kernel_case(photo)
+        if "photo" in groups:
+            yield photo_case(photo)
+        if "prepare-many" in groups:
+            yield from two_threads_cases(photo, folder, quick=quick)
+        if "large" in groups:
+            try:
+                yield from large_cases(photo, folder, quick=quick)
+            except QwenVLPrepError as exc:
+                refused.append(("the large picture", exc))
+    if "exact" in groups:
+        yield exact_case(quick=quick)
+
+
+def _pictures(
+    inputs: Sequence[str],
+    folder: Path,
+    refused: _Refused,
+    *,
+    quick: bool,
+    say: Callable[[str], None],
+) -> Iterator[tuple[str, Path]]:
+    if inputs:
+        return _files(inputs, refused)
+    say("making pictures")
+    return ((path.name, path) for path in make_pictures(folder, quick=quick))
+
+
+def _photo(
+    files: Iterable[tuple[str, Path]], folder: Path, refused: _Refused, *, quick: bool
+) -> Picture:
+    """Find a photo as a phone makes it, that everybody opens the same way."""
+    least, most = _PHOTO_AREA
+    for picture in _accepted(files, refused):
+        info = picture.plan.info
+        is_plain = info.format == "JPEG" and info.channels == 3
+        is_upright = info.orientation in {None, 1}
+        is_large = quick or least <= picture.megapixels <= most
+        if is_plain and is_upright and is_large and picture.plan.is_resized:
+            # Under a name of ours: libvips takes what stands in brackets for options.
+            path = folder / "photo.jpg"
+            shutil.copyfile(picture.path, path)
+            return replace(picture, path=path)
+    raise click.UsageError(
+        f"Expected a JPEG of {least} to {most} megapixels, in colour and upright, "
+        f"among the inputs of --peers but there is none"
+    )
 
 
 def _files(words: Sequence[str], refused: _Refused) -> Iterator[tuple[str, Path]]:
@@ -240,9 +279,10 @@ def _files(words: Sequence[str], refused: _Refused) -> Iterator[tuple[str, Path]
             yield name, source.path
 
 
-def _accepted(files: Iterable[tuple[str, Path]], refused: _Refused) -> list[Picture]:
+def _accepted(
+    files: Iterable[tuple[str, Path]], refused: _Refused
+) -> Iterator[Picture]:
     """Prepare each file once, both ways; what either refuses is no race."""
-    pictures = []
     for name, path in files:
         try:
             image = qp.prepare(path)
@@ -250,8 +290,7 @@ def _accepted(files: Iterable[tuple[str, Path]], refused: _Refused) -> list[Pict
         except QwenVLPrepError as exc:
             refused.append((name, exc))
         else:
-            pictures.append(Picture(name, path, image.plan))
-    return pictures
+            yield Picture(name, path, image.plan)
 
 
 def _load_with_pillow(path: Path, name: str) -> None:
@@ -272,26 +311,66 @@ def _say(text: str, *, quiet: bool) -> None:
         show.console(stderr=True).print(text, markup=False, soft_wrap=True)
 
 
-def _print_table(header: dict[str, Any], rows: Iterable[dict[str, Any]]) -> None:
+def _print_table(header: dict[str, Any], rows: Sequence[dict[str, Any]]) -> None:
     out = show.console()
     facts = ", ".join(f"{key} {value}" for key, value in header.items())
     out.print(facts, markup=False, soft_wrap=True)
+    has_targets = any(row["target"] is not None for row in rows)
     made = show.table(
-        "what / beside whom", "ours/s", "peer/s", "× peer", right=("× peer",)
+        *("what / beside whom", "ours/s", "peer/s", "× peer"),
+        *(["wanted"] if has_targets else []),
+        right=("× peer", "wanted"),
     )
     for row in rows:
-        ours, ratio = row["ours_per_second"], row["ratio"]
-        area = row["megapixels"]
-        rate = "" if area is None else f"\n{number_text(ours['median'] * area)} MP/s"
         wrong = "" if row["correct"] else f"\n[red]WRONG[/]: {escape(row['problem'])}"
+        told = _told_cells(row) if "value" in row else _race_cells(row)
         made.add_row(
-            f"{row['bench']}: {escape(row['input'])}\n"
-            f"  [dim]beside {escape(row['peer'])}[/]{wrong}",
-            spread_text(ours).replace(" ", "\n", 1) + rate,
-            spread_text(row["peer_per_second"]).replace(" ", "\n", 1),
-            f"{ratio['median']:.2f}\n{ratio['min']:.2f}..{ratio['max']:.2f}",
+            f"{row['bench']}: {escape(row['input'])}{told[0]}{wrong}",
+            *told[1:],
+            *([_wanted_cell(row)] if has_targets else []),
         )
     out.print(made)
+
+
+def _race_cells(row: dict[str, Any]) -> tuple[str, ...]:
+    ours, ratio = row["ours_per_second"], row["ratio"]
+    area = row["megapixels"]
+    rate = "" if area is None else f"\n{number_text(ours['median'] * area)} MP/s"
+    return (
+        f"\n  [dim]beside {escape(row['peer'])}[/]",
+        spread_text(ours).replace(" ", "\n", 1) + rate,
+        spread_text(row["peer_per_second"]).replace(" ", "\n", 1),
+        f"{ratio['median']:.2f}\n{ratio['min']:.2f}..{ratio['max']:.2f}",
+    )
+
+
+def _told_cells(row: dict[str, Any]) -> tuple[str, ...]:
+    value = row["value"]
+    # Not per second, so the unit stands beside it.
+    return "", f"{value['median']:,.0f} {row['unit']}", "", ""
+
+
+def _wanted_cell(row: dict[str, Any]) -> str:
+    if row["target"] is None:
+        return ""
+    colour, word = ("green", "reached") if row["reached"] else ("red", "not yet")
+    return f"{target_text(row)}\n[{colour}]{word}[/]"
+
+
+def target_text(row: dict[str, Any]) -> str:
+    """
+    Give what a row has to reach: a ratio at least, or a value at most.
+
+    Examples
+    --------
+    >>> target_text({"ratio": {}, "target": 2.6, "unit": "images"})
+    '≥ 2.6'
+    >>> target_text({"value": {}, "target": 220, "unit": "MB"})
+    '≤ 220 MB'
+    """
+    if "value" in row:
+        return f"≤ {row['target']:g} {row['unit']}"
+    return f"≥ {row['target']:g}"
 
 
 def spread_text(spread: dict[str, float]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import importlib
-import importlib.metadata
 import importlib.util
 import io
 import math
@@ -16,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 import qwenvl_prep as qp
+from qwenvl_prep.bench_measure import Comparison, Way
 from qwenvl_prep.bench_peers import (
     count_in_numpy,
     count_in_python,
@@ -27,44 +27,21 @@ from qwenvl_prep.decode import decode
 from qwenvl_prep.errors import QwenVLPrepError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from qwenvl_prep.plan import Encoding, ImagePlan
     from qwenvl_prep.prepare import PreparedImage
 
 __all__ = [
-    "Comparison",
     "Picture",
-    "Way",
     "count_files",
     "count_sizes",
     "prepare_cases",
     "prepare_many_cases",
+    "problem_of",
     "resize_cases",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class Way:
-    """One way to do it: who, the call, and how many items a call works off."""
-
-    name: str
-    run: Callable[[], object]
-    items: int = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
-    """Our way beside others on one input; *problem* says what ours got wrong."""
-
-    group: str
-    subject: str
-    unit: str
-    ours: Way
-    peers: tuple[Way, ...]
-    problem: str
-    megapixels: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +191,7 @@ def _prepare_one(picture: Picture, encoding: Encoding) -> Comparison:
         unit="images",
         ours=Way("ours", lambda: qp.prepare(path, encoding=encoding).data_uri),
         peers=tuple(peers),
-        problem=_problem_of(path, image),
+        problem=problem_of(path, image),
         megapixels=picture.megapixels,
     )
 
@@ -224,7 +201,7 @@ def _as_it_is(path: Path, media_type: str) -> str:
     return f"data:{media_type};base64,{body}"
 
 
-def _problem_of(path: Path, image: PreparedImage) -> str:
+def problem_of(path: Path, image: PreparedImage) -> str:
     """Say what is wrong with a prepared image, or nothing."""
     info = image.plan.info
     if image.tokens != count_in_python(info.upright_height, info.upright_width):
@@ -243,8 +220,10 @@ def _problem_of(path: Path, image: PreparedImage) -> str:
     return "" if np.array_equal(pixels, of_pillow) else "pixels differ from Pillow's"
 
 
-def prepare_many_cases(pictures: Sequence[Picture]) -> Iterator[Comparison]:
-    """Take files to data URIs on two threads, beside one."""
+def prepare_many_cases(
+    pictures: Sequence[Picture], *, target: float | None = None
+) -> Iterator[Comparison]:
+    """Take files to data URIs on two threads, beside one; *target* is the ratio."""
     paths = [picture.path for picture in pictures]
 
     def prepare(workers: int) -> list[str]:
@@ -260,7 +239,7 @@ def prepare_many_cases(pictures: Sequence[Picture]) -> Iterator[Comparison]:
         subject=f"{len(paths)} pictures as JPEG, 2 workers",
         unit="images",
         ours=Way("ours", lambda: prepare(2), len(paths)),
-        peers=(Way("1 worker", lambda: prepare(1), len(paths)),),
+        peers=(Way("1 worker", lambda: prepare(1), len(paths), target),),
         problem="" if is_right else "results differ from those of prepare",
         megapixels=sum(picture.megapixels for picture in pictures) / len(paths),
     )

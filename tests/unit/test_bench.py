@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
+import importlib.machinery
+import importlib.util
+import io
 import json
+import sys
+import types
 from pathlib import Path
 
 import numpy as np
 import pytest
+import pyvips
 from PIL import Image
 
 import qwenvl_prep as qp
-from qwenvl_prep import bench, bench_peers
+from qwenvl_prep import bench, bench_large, bench_peers, bench_rivals
+from qwenvl_prep.bench_measure import Comparison, Measurement, Way, measure
 from qwenvl_prep.bench_pictures import photo_pixels, screen_pixels
+from qwenvl_prep.bench_targets import differing
+
+REPORT = Path(__file__).resolve().parents[2] / "benches" / "report.py"
 
 HEADER_FIELDS = {
     "date", "cpu", "cores", "load", "python", "qwenvl_prep", "pillow", "numpy",
     "pyvips", "libvips", "model",
 }  # fmt: skip
-ROW_FIELDS = {
-    "bench", "input", "unit", "megapixels", "peer", "rounds", "ours_per_second",
-    "peer_per_second", "ratio", "correct", "problem",
+# Told where they are known: a stripped library names no compiler.
+MORE_FIELDS = {"compiler", "backend"}
+TOLD_FIELDS = {
+    "bench", "input", "unit", "megapixels", "rounds", "target", "reached", "correct",
+    "problem",
 }  # fmt: skip
+ROW_FIELDS = TOLD_FIELDS | {
+    "peer", "ours_per_second", "peer_per_second", "ratio", "differs",
+}  # fmt: skip
+VALUE_FIELDS = TOLD_FIELDS | {"value"}
 
 # Sizes at which the published rule turns: halves, both caps, the ratio, one pixel.
 EDGES = {
@@ -49,13 +65,14 @@ def test_quick_run_gives_header_and_correct_rows(capsys):
     """The smoke run covers every group, and every answer in it is right."""
     status, (header, *rows) = run_json(capsys, "--quick")
     assert status == 0
-    assert set(header) == HEADER_FIELDS
+    assert HEADER_FIELDS <= set(header) <= HEADER_FIELDS | MORE_FIELDS
     groups = {"count-sizes", "count-files", "resize", "prepare", "prepare-many"}
     assert {row["bench"] for row in rows} == groups
     for row in rows:
         assert set(row) == ROW_FIELDS
         assert row["correct"], row
         assert row["problem"] == ""
+        assert row["target"] is None
         for name in ("ours_per_second", "peer_per_second", "ratio"):
             spread = row[name]
             assert 0 < spread["min"] <= spread["median"] <= spread["max"]
@@ -142,7 +159,14 @@ def test_wrong_pixels_are_found_behind_jpeg(capsys, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--fast"], ["--only", "everything"], ["--rounds", "0"]]
+    "arguments",
+    [
+        ["--fast"],
+        ["--only", "everything"],
+        ["--rounds", "0"],
+        ["--only", "kernel"],
+        ["--peers", "--only", "resize"],
+    ],
 )
 def test_wrong_usage_exits_2(capsys, arguments):
     """Usage errors speak on stderr and leave stdout empty."""
@@ -193,3 +217,225 @@ def test_pictures_are_the_same_on_every_run():
 def test_numbers_keep_three_digits(value, text):
     """Rates from half an image to hundreds of millions of sizes fit one column."""
     assert bench.number_text(value) == text
+
+
+# ------------------------------------------------------------------ the real peers
+
+
+def test_quick_run_beside_peers_gives_targets(capsys):
+    """Every row has a target and is right; who is not installed is told, no error."""
+    threads, cached = pyvips.concurrency_get(), pyvips.cache_get_max()
+    status, (header, *records) = run_json(capsys, "--peers", "--quick")
+    assert status == 0
+    assert header["libvips_threads"] == 1
+    # They belong to the process, which is not only ours.
+    assert (pyvips.concurrency_get(), pyvips.cache_get_max()) == (threads, cached)
+    rows = [record for record in records if "bench" in record]
+    missing = {record["missing"] for record in records if "missing" in record}
+    assert missing == set(bench_rivals.missing_rivals())
+    assert len(rows) + len(missing) == 10
+    for row in rows:
+        assert set(row) == (VALUE_FIELDS if "value" in row else ROW_FIELDS)
+        assert row["correct"], row
+        assert row["target"] is not None
+        assert isinstance(row["reached"], bool)
+    beside_vips = [row for row in rows if row.get("peer", "").startswith("pyvips")]
+    assert [row["bench"] for row in beside_vips] == ["kernel", "photo"]
+    for row in beside_vips:
+        assert 0 < row["differs"]["percent"] < 100
+    memory, exact = (row for row in rows if "value" in row)
+    # The interpreter and NumPy alone take more.
+    assert memory["value"]["min"] > 20
+    assert exact["value"] == {"median": 0, "min": 0, "max": 0}
+
+
+def test_missing_peer_is_told_with_what_to_install(capsys, monkeypatch):
+    """A table without it ends with a line for it, and the exit status is 0."""
+    absent = {"fast_image_resize": ("no_such_module", "cykooz.resizer")}
+    monkeypatch.setattr(
+        bench_rivals, "_OPTIONAL", {**absent, "libjpeg-turbo": ("nor_this", "it")}
+    )
+    assert bench.main(["--peers", "--quick", "--only", "kernel"]) == 0
+    out = capsys.readouterr().out
+    assert "fast_image_resize was not measured: pip install cykooz.resizer" in out
+    assert "beside fast_image_resize" not in out
+    assert "wanted" in out
+
+
+@pytest.fixture
+def simplejpeg(monkeypatch) -> types.ModuleType:
+    """Put a module made of Pillow where simplejpeg would be."""
+
+    def decode_jpeg(data: bytes) -> np.ndarray:
+        with Image.open(io.BytesIO(data)) as picture:
+            return np.asarray(picture)
+
+    def encode_jpeg(pixels: np.ndarray, quality: int, colorsubsampling: str) -> bytes:
+        assert colorsubsampling == "420"
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "JPEG", quality=quality, subsampling=2)
+        return file.getvalue()
+
+    module = types.ModuleType("jpeg_of_pillow")
+    module.__spec__ = importlib.machinery.ModuleSpec("jpeg_of_pillow", None)
+    module.decode_jpeg, module.encode_jpeg = decode_jpeg, encode_jpeg
+    monkeypatch.setitem(sys.modules, "jpeg_of_pillow", module)
+    # The package is one that has a version, wherever the tests run.
+    monkeypatch.setattr(
+        bench_rivals,
+        "_OPTIONAL",
+        {
+            "libjpeg-turbo": ("jpeg_of_pillow", "pillow"),
+            "fast_image_resize": ("no", ""),
+        },
+    )
+    return module
+
+
+@pytest.mark.usefixtures("simplejpeg")
+def test_floor_is_decoding_and_encoding(capsys):
+    """Its pixels are the decoded file's, here by Pillow and so without difference."""
+    _, (_, *records) = run_json(capsys, "--peers", "--quick", "--only", "photo")
+    (floor,) = (one for one in records if one.get("peer") == "libjpeg-turbo alone")
+    assert floor["correct"]
+    assert floor["target"] == 0.8
+    assert floor["differs"] == {"percent": 0.0, "most": 0}
+
+
+def test_peer_of_another_size_is_wrong(capsys, monkeypatch, simplejpeg):
+    """A peer that does less is told as wrong: beside it nothing is reached."""
+    honest = simplejpeg.decode_jpeg
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", lambda data: honest(data)[::2, ::2])
+    status, (_, *records) = run_json(capsys, "--peers", "--quick", "--only", "photo")
+    assert status == 1
+    wrong = [record for record in records if record.get("problem")]
+    assert [row["peer"] for row in wrong] == ["libjpeg-turbo alone"]
+    assert "libjpeg-turbo alone is of the size" in wrong[0]["problem"]
+    assert wrong[0]["reached"] is False
+
+
+def test_byte_that_differs_from_pillow_is_counted(capsys, monkeypatch):
+    """One wrong byte of each picture is as many as there are pictures."""
+    honest = qp.resize
+
+    def off_by_one(pixels, height, width):
+        resized = honest(pixels, height, width)
+        resized.reshape(-1)[0] ^= 1
+        return resized
+
+    monkeypatch.setattr(qp, "resize", off_by_one)
+    status, (_, row, *_) = run_json(capsys, "--peers", "--quick", "--only", "exact")
+    assert status == 1
+    assert row["value"]["max"] == 40
+    assert row["reached"] is False
+
+
+def test_large_picture_that_is_refused_is_listed(capsys, monkeypatch):
+    """What its process says at last is the reason; exit status 1."""
+    monkeypatch.setattr(bench_large, "_CHILD", "raise ValueError('too large')")
+    status, (_, *records) = run_json(capsys, "--peers", "--quick", "--only", "large")
+    assert status == 1
+    (refusal,) = (record for record in records if "error" in record)
+    assert refusal["file"] == "the large picture"
+    assert refusal["message"].endswith("ValueError: too large")
+
+
+def test_photo_is_looked_for_among_the_inputs(capsys, tmp_path):
+    """A name with brackets is no option of libvips, and a small one is no photo."""
+    path = tmp_path / "photo[1].jpg"
+    rng = np.random.default_rng(0)
+    Image.fromarray(photo_pixels(900, 1200, rng=rng)).save(path)
+    only = ("--peers", "--only", "photo", str(path))
+    status, (_, row, *_) = run_json(capsys, "--quick", *only)
+    assert status == 0
+    assert row["input"].startswith(f"{path} 900×1200 → ")
+    assert bench.main(list(only)) == 2
+    assert "10 to 15 megapixels" in capsys.readouterr().err
+
+
+def timed(seconds: float, **more: object) -> Way:
+    return Way("one", lambda: seconds, keeps_time=True, **more)
+
+
+def race(problem: str = "", **more: object) -> dict:
+    """Measure a way of one second beside one of two."""
+    peer = timed(2.0, **more)
+    case = Comparison(
+        group="", subject="", unit="", ours=timed(1.0), peers=(peer,), problem=problem
+    )
+    (row,) = measure(case, rounds=3, least=0)
+    assert row["ratio"] == {"median": 2.0, "min": 2.0, "max": 2.0}
+    return row
+
+
+def test_target_is_reached_at_its_ratio_and_never_by_a_wrong_answer():
+    """Twice as fast reaches 2 and no more; wrong answers reach nothing."""
+    assert race()["reached"] is None
+    assert race(target=2.0)["reached"] is True
+    assert race(target=2.1)["reached"] is False
+    assert race(target=2.0, problem="shows another picture")["reached"] is False
+    assert race("pixels differ", target=2.0)["reached"] is False
+
+
+def test_rounds_of_what_takes_long_are_capped():
+    """Whoever asks for 25 turns does not wait for 25 large pictures."""
+    case = Comparison(
+        group="",
+        subject="",
+        unit="",
+        ours=timed(1.0),
+        peers=(timed(1.0),),
+        problem="",
+        most_rounds=5,
+    )
+    assert [row["rounds"] for row in measure(case, rounds=25, least=0)] == [5]
+    assert [row["rounds"] for row in measure(case, rounds=2, least=0)] == [2]
+
+
+def test_limit_is_kept_only_if_every_run_keeps_it():
+    """A median below the limit is not enough for memory."""
+    case = Measurement(
+        group="", subject="", unit="MB", values=(200.0, 201.0, 230.0), target=220.0
+    )
+    (row,) = measure(case, rounds=9, least=0)
+    assert row["value"]["median"] == 201.0
+    assert row["reached"] is False
+
+
+def test_difference_is_counted_in_bytes_and_steps():
+    """Some steps are another filter; a mean of more than four is another picture."""
+    black = np.zeros((2, 2, 3), np.uint8)
+    near = black.copy()
+    near[0, 0] = (9, 0, 1)
+    assert differing(black, near) == ({"percent": 16.7, "most": 9}, "")
+    assert differing(black, black + np.uint8(5))[1] == "shows another picture"
+    assert differing(black, black[:1])[0] is None
+
+
+@pytest.mark.skipif(not REPORT.exists(), reason="needs benches/, which is in a clone")
+def test_report_writes_both_pages(capsys, tmp_path):
+    """The page gets all rows, the README those with a target, in at most 12 lines."""
+    spec = importlib.util.spec_from_file_location("report", REPORT)
+    report = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(report)
+    for page in (report.PAGE, report.README):
+        text = page.read_text("utf-8")
+        assert text.count(report.START) == text.count(report.END) == 1
+    _, (header, *records) = run_json(
+        capsys, "--peers", "--quick", *("--only", "kernel", "--only", "exact")
+    )
+    rows = [record for record in records if "bench" in record]
+    page = tmp_path / "page.md"
+    page.write_text(f"above\n{report.START}\nold\n{report.END}\nbelow\n", "utf-8")
+    lines = [*report.facts(header), *report.table(rows)]
+    assert report.put(page, lines)
+    text = page.read_text("utf-8")
+    assert text.startswith("above\n")
+    assert text.endswith("\nbelow\n")
+    assert "old" not in text
+    table = [line for line in text.splitlines() if line.startswith("|")]
+    assert len({line.count("|") for line in table}) == 1
+    assert "| ≥ 10 |" in text
+    short = list(report.short_table(rows))
+    assert len({line.count("|") for line in short}) == 1
+    assert len(short) == 2 + len(rows)
