@@ -85,6 +85,7 @@ INLINE_ int64_t weave(const uint8_t *const *rows, const int channels, int64_t n_
     int64_t x = 0;
     for (; x * channels + n_read <= n_pixels * channels; x += step) {
         __m256i turned[4][2];
+        qvp_prefetch(rows, LANES, x * channels, n_pixels * channels);
         for (int g = 0; g < 2; g++) {
             const int64_t at = x * channels;
             const __m256i a = words_of_row(rows[4 * g] + at, channels);

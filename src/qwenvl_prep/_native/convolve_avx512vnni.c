@@ -80,6 +80,7 @@ INLINE_ int64_t weave(const uint8_t *const *rows, const int channels, int64_t n_
         const int64_t pixels = n_pixels - x < step ? n_pixels - x : step;
         const __mmask64 mask = _cvtu64_mask64(~0ULL >> (64 - pixels * channels));
         __m512i turned[4][4];
+        qvp_prefetch(rows, LANES, x * channels, n_pixels * channels);
         for (int g = 0; g < 4; g++) {
             const int64_t at = x * channels;
             const __m512i a = words_of_row(rows[4 * g] + at, channels, mask);

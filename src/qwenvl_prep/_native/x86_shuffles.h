@@ -5,6 +5,18 @@
 #include <immintrin.h>
 #include <stdint.h>
 
+/*
+ * So many rows at once are more streams than the CPU looks ahead in by itself. The
+ * bytes asked for stay inside each row.
+ */
+static inline __attribute__((always_inline)) void
+qvp_prefetch(const uint8_t *const *rows, int n_rows, int64_t at, int64_t row_bytes) {
+    const int64_t ahead = at + 512 < row_bytes ? at + 512 : row_bytes - 1;
+    for (int i = 0; i < n_rows; i++) {
+        __builtin_prefetch(rows[i] + ahead);
+    }
+}
+
 /* Four vectors of four 32-bit words, rows to columns. */
 #define QVP_TRANSPOSE_WORDS(a, b, c, d)                                               \
     do {                                                                              \
