@@ -45,6 +45,7 @@ setup(
                 "convolve_scalar.c",
                 "convolve_avx2.c",
                 "convolve_avx512vnni.c",
+                "convolve_neon.c",
                 "dispatch.c",
                 "stream.c",
             ),

@@ -42,6 +42,9 @@
 #define SIDE_BY_SIDE 4
 #define GROUP (SIDE_BY_SIDE * LANES)
 
+_Static_assert(QVP_BLOCK % LANES == 0, "a block is whole vectors of rows");
+_Static_assert(QVP_PITCH % GROUP == 0, "rows of the ring are whole groups");
+
 static int prepare(struct qvp_axis *axis) { return qvp_axis_pack(axis, split, WORDS); }
 
 /* Whole vectors are woven, so there is room for one step of them too many. */

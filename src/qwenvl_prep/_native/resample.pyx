@@ -75,10 +75,9 @@ def use_backend(str name):
         If this CPU cannot run kernels of that name.
     """
     global _kernels
-    cdef const qvp_kernels *kernels = qvp_kernels_named(name.encode())
-    if kernels == NULL:
+    if name not in backends():
         raise ValueError(f"Expected one of {', '.join(backends())} but received {name}")
-    _kernels = kernels
+    _kernels = qvp_kernels_named(name.encode())
 
 
 def is_height_first(
