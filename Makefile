@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 QUESTION := What do these pictures show?
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test dev check fix bench bench-report readme dist-check clean
+.PHONY: help demo test test-asan test-valgrind dev check fix bench bench-report readme dist-check clean
 
 help:  ## print these commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## / — /'
@@ -24,6 +24,12 @@ demo: $(VENV)/.run  ## prepare the pictures in examples/, and ask about them if 
 
 test: $(VENV)/.test  ## run the whole test suite
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-asan: $(VENV)/.test  ## run the native tests under gcc's sanitizers
+	@PYTHON=$(BIN)/python sh tests/sanitize.sh $(PYTEST_ARGS)
+
+test-valgrind: $(VENV)/.test  ## run the native functions under valgrind
+	@$(BIN)/python tests/valgrind.py
 
 dev: $(VENV)/.dev  ## set up everything for working on the code
 

@@ -1,5 +1,6 @@
 """Builds the extension modules; everything else stands in pyproject.toml."""
 
+import os
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -12,6 +13,13 @@ NATIVE = "src/qwenvl_prep/_native"
 # -march: one wheel has to run on every machine of its architecture; files for one
 # instruction set say so themselves, function by function.
 FLAGS = ["-O3", "-g0", "-std=c11", "-ffp-contract=off", "-Wall", "-Wextra"]
+
+# QVP_SANITIZE=address,undefined: that build's extra flags; tests/sanitize.sh sets it.
+SANITIZE = [f"-fsanitize={names}"] if (names := os.getenv("QVP_SANITIZE")) else []
+if SANITIZE:
+    FLAGS += [*SANITIZE, "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
+    # Python's own flags hold -fwrapv, under which no overflow would be reported.
+    FLAGS += ["-fno-wrapv", "-O1", "-g"]
 
 DIRECTIVES = {
     "language_level": 3,
@@ -31,6 +39,7 @@ def extension(name: str, *c_files: str) -> Extension:
         depends=[str(header) for header in sorted(Path(NATIVE).glob("*.h"))],
         include_dirs=[NATIVE],
         extra_compile_args=FLAGS,
+        extra_link_args=SANITIZE,
     )
 
 

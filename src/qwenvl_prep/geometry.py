@@ -328,7 +328,8 @@ def _int64_array(name: str, values: ArrayLike) -> NDArray[np.int64]:
         )
     if array.dtype.kind == "u" and array.max() >= 2**63:
         raise ValueError(f"Expected {name} inside 64 bits but received {array.max()}")
-    return np.ascontiguousarray(array, dtype=np.int64)
+    # Aligned too, as a view into the middle of a record need not be: C relies on it.
+    return np.require(array, np.int64, ["C_CONTIGUOUS", "ALIGNED"])
 
 
 def _raise_refused(

@@ -8,22 +8,31 @@ is made before measuring, so that what is allocated once does not count.
 from __future__ import annotations
 
 import gc
+import random
 import sys
 from pathlib import Path
 
 import numpy as np
 
 import qwenvl_prep as qp
-from qwenvl_prep._native import resample
+from qwenvl_prep._native import geometry, resample
 from qwenvl_prep._native.flatten import flatten_rgba
 
-CALLS = 3_000
-# Losing the smallest buffers, the starts of each axis, would cost 7 MB.
-ALLOWED_KIB = 2_048
+CALLS = 20_000
+# Losing the smallest buffer of a call, one line of a few weights, would cost 2 MB.
+ALLOWED_KIB = 1_024
 
-PIXELS = np.arange(96 * 128 * 3, dtype=np.uint32).astype(np.uint8).reshape(96, 128, 3)
+# Sizes in and out of both orders of passes; one in three has one pass alone.
+RANDOM = random.Random(1)
+SIZES = [[RANDOM.randint(10, 90) for _ in range(4)] for _ in range(60)]
+for index in range(0, 60, 3):
+    SIZES[index][2 + index % 2] = SIZES[index][index % 2]
+PIXELS = {
+    channels: np.arange(90 * 90 * channels, dtype=np.uint8).reshape(90, 90, -1)
+    for channels in (1, 3, 4)
+}
 RGBA = np.full((64, 64, 4), 100, np.uint8)
-HEIGHTS = np.arange(11, 1_011)
+HEIGHTS = np.arange(11, 211)
 
 
 def resident_kib() -> int:
@@ -34,58 +43,95 @@ def resident_kib() -> int:
     raise RuntimeError("no VmRSS in /proc/self/status")
 
 
-def resize() -> None:
-    """Both passes in both orders, and each pass alone."""
-    for size in ((48, 60), (20, 120), (96, 70), (70, 128), (150, 200)):
-        qp.resize(PIXELS, *size)
+def resize(call: int) -> None:
+    """Resize another size than the last time."""
+    height, width, out_height, out_width = SIZES[call % len(SIZES)]
+    pixels = PIXELS[(1, 3, 4)[call % 3]][:height, :width]
+    qp.resize(pixels.squeeze(), out_height, out_width)
 
 
-def flatten() -> None:
-    """Lay one transparent picture on white."""
-    flatten_rgba(RGBA.reshape(-1), np.empty(64 * 64 * 3, np.uint8), 255)
+def stream(call: int) -> None:
+    """Feed nothing, the half, all but one row or all of a picture, and drop it."""
+    height, width, out_height, out_width = SIZES[call % len(SIZES)]
+    channels = (1, 3, 4)[call % 3]
+    pixels = PIXELS[channels][:height, :width]
+    pixels = pixels[:, :, 0] if channels == 1 else pixels
+    resizer = qp.Resizer(
+        height,
+        width,
+        out_height,
+        out_width,
+        channels=channels,
+        orientation=call % 8 + 1,
+    )
+    fed = (0, height // 2, height - 1, height)[call // 3 % 4]
+    band = call % 13 + 1
+    for top in range(0, fed, band):
+        resizer.feed(pixels[top : min(top + band, fed)])
+    try:
+        resizer.feed(pixels[:1] if fed == height else pixels[:1, 1:])
+    except ValueError:
+        return
+    raise RuntimeError("a row too many, or too short, was taken")
 
 
-def sizes() -> None:
-    """Count many sizes by both rules."""
-    qp.smart_resize_many(HEIGHTS, HEIGHTS)
-    qp.smart_resize_many(HEIGHTS, HEIGHTS, max_pixels=784 * 9, rule="strict")
-    qp.count_tokens_many(HEIGHTS, HEIGHTS)
-    qp.smart_resize(512, 512)
+def flatten(call: int) -> None:
+    """Lay a transparent picture on white, another size than the last time."""
+    rows = call % 64 + 1
+    flatten_rgba(RGBA[:rows].reshape(-1), np.empty(rows * 64 * 3, np.uint8), 255)
 
 
-def refused() -> None:
-    """Make each kind of call that is refused."""
+def sizes(call: int) -> None:
+    """Count many sizes by one of the rules."""
+    heights = HEIGHTS[call % 100 :]
+    (
+        lambda: qp.smart_resize_many(heights, heights),
+        lambda: qp.smart_resize_many(
+            heights, heights, max_pixels=784 * 9, rule="strict"
+        ),
+        lambda: qp.count_tokens_many(heights, heights),
+        lambda: qp.smart_resize(512, 512),
+    )[call % 4]()
+
+
+def refused(call: int) -> None:
+    """Make one kind of call that is refused."""
     target = bytearray(18)
+    side = resample.MAX_SIDE
     calls = (
-        lambda: qp.resize(PIXELS, 0, 5),
+        lambda: qp.resize(PIXELS[3], 0, 5),
         lambda: qp.smart_resize(1, 201),
         lambda: qp.smart_resize(0, 1),
         lambda: qp.smart_resize_many([1, 0], [1, 1]),
+        lambda: geometry.smart_resize(1, 1, 0, 1, 1, False),
         lambda: flatten_rgba(bytes(5), target, 255),
+        lambda: flatten_rgba(bytes(4), target, 256),
+        lambda: flatten_rgba(RGBA.reshape(-1)[::2], target, 255),
         lambda: resample.resample(bytes(59), target, 4, 5, 3, 2, 3, False),
         lambda: resample.resample(bytes(60), target, 4, 5, 3, 2, 4, False),
         lambda: resample.resample(bytes(60), bytes(18), 4, 5, 3, 2, 3, False),
         lambda: resample.resample(bytes(60), target, 4, 5, 2, 2, 3, False),
+        lambda: resample.resample(bytes(60), target, side, side, 4, 2, 3, False),
+        lambda: resample.resample(memoryview(target), target, 2, 3, 3, 3, 2, False),
     )
-    for call in calls:
-        try:
-            call()
-        except (ValueError, TypeError, BufferError):
-            continue
-        raise RuntimeError("a call that has to be refused was not")
+    try:
+        calls[call % len(calls)]()
+    except (ValueError, TypeError, BufferError, OverflowError, MemoryError):
+        return
+    raise RuntimeError(f"call {call % len(calls)} has to be refused and was not")
 
 
 def main() -> None:
     """Warm up, call, and compare."""
-    tasks = (resize, flatten, sizes, refused)
+    tasks = (resize, stream, flatten, sizes, refused)
     for task in tasks:
-        for _ in range(200):
-            task()
+        for call in range(2_000):
+            task(call)
     gc.collect()
     before = resident_kib()
     for task in tasks:
-        for _ in range(CALLS):
-            task()
+        for call in range(CALLS):
+            task(call)
     gc.collect()
     grown = resident_kib() - before
     sys.stdout.write(f"{grown}\n")

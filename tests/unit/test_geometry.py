@@ -279,6 +279,16 @@ def test_arrays_that_are_not_contiguous():
     ]
 
 
+def test_arrays_that_are_not_aligned_are_taken():
+    """Prove that a column of packed records is taken: C reads only aligned int64."""
+    records = np.array([(7, 512, 1280)], "u1, i8, i8")
+    heights, widths = records["f1"], records["f2"]
+    assert not heights.flags.aligned
+    assert heights.flags.c_contiguous
+    assert qp.smart_resize_many(heights, widths).tolist() == [[504, 1288]]
+    assert qp.count_tokens_many(heights, widths).tolist() == [830]
+
+
 def test_read_only_arrays_are_not_written():
     """Prove that read-only arrays are taken and inputs keep their values."""
     heights = np.array([512, 1280])

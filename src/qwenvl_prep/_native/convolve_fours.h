@@ -73,7 +73,8 @@ INLINE void fill_lines(const uint8_t *rows, int64_t n_rows, int64_t n_pixels,
 
 INLINE void sum_lines(const struct qvp_axis *axis, const int channels,
                       const uint8_t *lines, uint8_t *quarter, int64_t pitch) {
-    __attribute__((aligned(64))) uint8_t columns[CHUNK * 4 * LANES];
+    /* Zeroed, as turn takes up to three columns more than there are. */
+    __attribute__((aligned(64))) uint8_t columns[CHUNK * 4 * LANES] = {0};
     for (int64_t left = 0; left < axis->out_size; left += CHUNK) {
         const int64_t left_over = axis->out_size - left;
         const int64_t n = left_over < CHUNK ? left_over : CHUNK;

@@ -80,9 +80,7 @@ def use_backend(str name):
     _kernels = qvp_kernels_named(name.encode())
 
 
-def is_height_first(
-    int64_t height, int64_t width, int64_t out_height, int64_t out_width
-):
+def is_height_first(height, width, out_height, out_width):
     """
     Tell which pass runs first, by Pillow 13's rule.
 
@@ -90,7 +88,7 @@ def is_height_first(
     bytes.  Pillow runs the downward pass first where it sheds more than twice as
     many rows as the other pass sheds columns.
     """
-    cdef int64_t rows_shed = height - out_height
+    rows_shed = height - out_height
     return rows_shed > 0 and rows_shed > 2 * (width - out_width)
 
 

@@ -1,0 +1,100 @@
+"""
+Call each native function once for every kind of size, for valgrind to watch.
+
+The results are compared with Pillow's bytes, and written to nowhere: valgrind tells
+of each byte that is written out without ever having been set.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+
+import numpy as np
+from PIL import Image
+
+import qwenvl_prep as qp
+from qwenvl_prep._native.flatten import flatten_rgba
+
+MODES = {1: "L", 3: "RGB", 4: "CMYK"}
+EDGES = (1, 2, 3, 5, 8, 15, 16, 17, 31, 33, 64, 65)
+# (height, width) to (height, width): the width first, the height first, enlarged.
+BOTH_AXES = [
+    ((19, 67), (13, 21)),
+    ((67, 19), (21, 13)),
+    ((40, 33), (7, 61)),
+    ((9, 7), (31, 37)),
+    ((1, 1), (5, 9)),
+    ((65, 129), (1, 1)),
+    ((3, 521), (2, 511)),
+]
+NOWHERE = os.open(os.devnull, os.O_WRONLY)
+SAMPLES = bytes(sample * 37 % 251 for sample in range(251)) * 1_000
+# No array is given back: NumPy would hand small ones out again, their bytes set.
+KEPT: list[np.ndarray] = []
+
+
+def picture(*shape: int) -> np.ndarray:
+    """Give samples that differ from their neighbours."""
+    return np.frombuffer(SAMPLES, np.uint8, math.prod(shape)).reshape(shape)
+
+
+def write(result: np.ndarray) -> None:
+    """Write the bytes of a result, so that each has to have been set."""
+    KEPT.append(result)
+    os.write(NOWHERE, result.data)
+
+
+def resize(size: tuple[int, int], out: tuple[int, int], channels: int) -> None:
+    """Resize one picture by both."""
+    pixels = picture(*size) if channels == 1 else picture(*size, channels)
+    given = qp.resize(pixels, *out)
+    write(given)
+    image = Image.frombytes(MODES[channels], size[::-1], pixels.tobytes())
+    expected = image.resize(out[::-1], Image.Resampling.BICUBIC).tobytes()
+    if given.tobytes() != expected:
+        raise AssertionError((size, out, channels))
+    resizer = qp.Resizer(*size, *out, channels=channels)
+    bands = [resizer.feed(pixels[top : top + 5]) for top in range(0, size[0], 5)]
+    for band in bands:
+        write(band)
+    if b"".join(band.tobytes() for band in bands) != expected:
+        raise AssertionError((size, out, channels, "streamed"))
+
+
+def flatten(pixels: int) -> None:
+    """Lay so many transparent pixels on white."""
+    target = np.empty(pixels * 3, np.uint8)
+    flatten_rgba(picture(pixels * 4), target, 255)
+    write(target)
+
+
+def sizes(count: int) -> None:
+    """Count so many sizes by each rule."""
+    sides = np.arange(11, 11 + count)
+    for result in (
+        qp.smart_resize_many(sides, sides[::-1]),
+        qp.smart_resize_many(sides, sides, max_pixels=784 * 9, rule="strict"),
+        qp.count_tokens_many(sides, sides),
+    ):
+        write(result)
+
+
+def main() -> None:
+    if qp.backend() != os.environ.get("QWENVL_PREP_BACKEND", qp.backend()):
+        raise AssertionError(qp.backend())
+    for channels in MODES:
+        for side in EDGES:
+            for out in (1, 2, 7, 16, 33):
+                if side != out:
+                    resize((3, side), (3, out), channels)
+                    resize((side, 3), (out, 3), channels)
+        for size, out in BOTH_AXES:
+            resize(size, out, channels)
+    for count in EDGES:
+        flatten(count)
+        sizes(count)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""
+Break one rule of memory through a native module, so that what watches it must tell.
+
+``python overread.py resample`` resizes a picture that is said to be one byte longer
+than the block it lies in.  Where a sanitizer or valgrind says nothing to that, its
+silence about everything else is worth nothing either.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+
+SIDES = (500).to_bytes(8, sys.byteorder) * 4
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+libc.malloc.argtypes = [ctypes.c_size_t]
+
+
+def block(content: bytes) -> int:
+    """Give the address of a block of the heap with this content, never freed."""
+    address = libc.malloc(len(content))
+    ctypes.memmove(address, content, len(content))
+    return address
+
+
+def flatten() -> None:
+    from qwenvl_prep._native.flatten import flatten_rgba
+
+    source = (ctypes.c_ubyte * 32).from_address(block(bytes(31)))
+    flatten_rgba(source, bytearray(24), 255)
+
+
+def geometry(address: int = 0) -> None:
+    from qwenvl_prep._native.geometry import smart_resize_many
+
+    sides = (ctypes.c_int64 * 4).from_address(address or block(SIDES[:-1]))
+    sizes = memoryview(bytearray(64)).cast("q", (4, 2))
+    smart_resize_many(sides, sides, sizes, 28, 1, 100, False)
+
+
+def resample() -> None:
+    import numpy as np
+
+    import qwenvl_prep as qp
+
+    source = (ctypes.c_ubyte * 60).from_address(block(bytes(59)))
+    qp.resize(np.ctypeslib.as_array(source).reshape(4, 5, 3), 2, 3)
+
+
+def alignment() -> None:
+    """Stay inside the block: only the check for undefined behaviour sees this one."""
+    geometry(block(b"1234" + SIDES) + 4)
+
+
+if __name__ == "__main__":
+    tasks = (flatten, geometry, resample, alignment)
+    {task.__name__: task for task in tasks}[sys.argv[1]]()
