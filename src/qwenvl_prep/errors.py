@@ -46,7 +46,7 @@ A mistake in the calling code (a wrong type, a negative cap) is an ordinary
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -121,7 +121,10 @@ def _rebuild(
     return kind(message, **facts)
 
 
-def without_frames(exc: QwenVLPrepError) -> QwenVLPrepError:
+_Exc = TypeVar("_Exc", bound=BaseException)
+
+
+def without_frames(exc: _Exc) -> _Exc:
     """
     Take the tracebacks off an error that is handed on as a value.
 

@@ -247,7 +247,7 @@ def plan(
         label=source.label,
     )
     if not made.is_kept:
-        limits.check_header(made.info)
+        limits.check_header(made.info, is_whole=not made.is_resized)
     return made
 
 

@@ -22,9 +22,9 @@ from qwenvl_prep.integrity import reaches_end
 from qwenvl_prep.jpeg_structure import is_sound_jpeg
 from qwenvl_prep.limits import DEFAULT_LIMITS, Limits
 from qwenvl_prep.plan import Encoding, ImagePlan, PlanOptions, cap_pixels, plan_image
-from qwenvl_prep.probe import probe, probe_bytes
+from qwenvl_prep.probe import probe, probe_file
 from qwenvl_prep.profiles import DEFAULT_MODEL, ModelProfile, get_model
-from qwenvl_prep.sources import Source, as_source, listed, read_bytes
+from qwenvl_prep.sources import Source, as_source, listed, open_source
 from qwenvl_prep.validate import find
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from qwenvl_prep.decode import Pixels
     from qwenvl_prep.findings import Finding
+    from qwenvl_prep.headers import ImageInfo
 
 __all__ = ["PreparedImage", "prepare", "prepare_many", "usable_cores"]
 
@@ -283,36 +284,54 @@ def _prepare(
         plan = plan_image(info, model, options, name=source.name)
         from qwenvl_prep.decode import decode_pixels
 
-        return _render(plan, decode_pixels(source.pixels, info, limits=limits))
-    # Read once: what is validated, decoded and sent are the same bytes.
-    data = read_bytes(source, limits=limits)
-    info = probe_bytes(data)
-    plan = plan_image(
-        info,
-        model,
-        options,
-        name=source.name,
-        suffix=source.suffix,
-        label=source.label,
-    )
-    limits.check_header(info)
-    is_kept = reaches_end(data, info) and plan.is_kept
-    if is_kept and info.format == "JPEG" and is_sound_jpeg(data):
-        return _keep(plan, data)
-    from qwenvl_prep.decode import decode
+        size = _size_of(plan)
+        return _render(
+            plan, decode_pixels(source.pixels, info, size=size, limits=limits)
+        )
+    with open_source(source, at_once=model.max_file_bytes, limits=limits) as file:
+        info = probe_file(file)
+        plan = plan_image(
+            info,
+            model,
+            options,
+            name=source.name,
+            suffix=source.suffix,
+            label=source.label,
+        )
+        limits.check_header(info, is_whole=not plan.is_resized)
+        # A file that is read piece by piece is too large to be kept.
+        if isinstance(file, bytes) and reaches_end(file, info) and plan.is_kept:
+            _prove(file, info, limits)
+            return _keep(plan, file)
+        from qwenvl_prep.decode import decode
+
+        pixels = decode(file, info, size=_size_of(plan), limits=limits)
+    # Where bytes could have been kept, all pixels are there but not the file's own
+    # end, so the pixels are sent.
+    return _render(dataclasses.replace(plan, is_kept=False), pixels)
+
+
+def _size_of(plan: ImagePlan) -> tuple[int, int] | None:
+    return (plan.height, plan.width) if plan.is_resized else None
+
+
+def _prove(data: bytes, info: ImageInfo, limits: Limits) -> None:
+    """
+    Refuse bytes that do not hold what their header says.
+
+    Decoding them is the proof; a JPEG alone may prove it by its tables, its length
+    and end.
+    """
+    if info.format == "JPEG" and is_sound_jpeg(data):
+        return
+    from qwenvl_prep.decode import prove
 
     try:
-        # Where bytes are kept, decoding them is the proof that they hold what their
-        # header says; a JPEG alone may prove it by its tables, its length and end.
-        pixels = decode(data, info, limits=limits)
+        prove(data, info, limits=limits)
     except UnsupportedFormatError as exc:
-        if is_kept and exc.extra is not None:
-            return _keep(plan, data)  # legal for this model, only not readable here
-        raise
-    if is_kept:
-        return _keep(plan, data)
-    # All pixels are there but not the file's own end, so the pixels are sent.
-    return _render(dataclasses.replace(plan, is_kept=False), pixels)
+        if exc.extra is None:
+            raise
+        # Legal for this model, only not readable here.
 
 
 def _keep(plan: ImagePlan, data: bytes) -> PreparedImage:
@@ -326,14 +345,10 @@ def _keep(plan: ImagePlan, data: bytes) -> PreparedImage:
 
 
 def _render(plan: ImagePlan, pixels: Pixels) -> PreparedImage:
-    from qwenvl_prep.decode import Pixels
     from qwenvl_prep.encode import encode
-    from qwenvl_prep.resize import resize
 
-    if plan.is_resized:
-        pixels = Pixels(resize(pixels.data, plan.height, plan.width))
     encoded = encode(pixels, plan)
-    findings = find(probe_bytes(encoded.data), plan.model)
+    findings = find(probe_file(encoded.data), plan.model)
     if any(finding.severity == "error" for finding in findings):
         raise IllegalImageError(
             f"{plan.name} would be refused by {plan.model.name} after preparing: "

@@ -9,9 +9,9 @@ from qwenvl_prep.headers import HeaderReader, ImageInfo, read_header
 from qwenvl_prep.sources import as_source, open_header
 
 if TYPE_CHECKING:
-    from qwenvl_prep.sources import Source
+    from qwenvl_prep.sources import LargeFile, Source
 
-__all__ = ["ImageInfo", "probe", "probe_bytes"]
+__all__ = ["ImageInfo", "probe", "probe_file"]
 
 
 def probe(source: Any) -> ImageInfo:
@@ -52,9 +52,11 @@ def probe(source: Any) -> ImageInfo:
         return read_header(reader)
 
 
-def probe_bytes(data: bytes) -> ImageInfo:
-    """Read what the header of a whole file in memory says; see :func:`probe`."""
-    return read_header(HeaderReader.from_bytes(data))
+def probe_file(file: bytes | LargeFile) -> ImageInfo:
+    """Read what the header of an opened file says; see :func:`probe`."""
+    if isinstance(file, bytes):
+        return read_header(HeaderReader.from_bytes(file))
+    return read_header(file.header())
 
 
 def _probe_pixels(source: Source) -> ImageInfo:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from qwenvl_prep.data_uri import from_data_uri
-from qwenvl_prep.errors import SourceError
+from qwenvl_prep.errors import DamagedImageError, SourceError
 from qwenvl_prep.headers import HeaderReader
 from qwenvl_prep.limits import DEFAULT_LIMITS, Limits
 
@@ -21,17 +21,23 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = [
+    "LargeFile",
     "Source",
     "as_source",
     "is_stored",
     "is_url",
     "listed",
     "open_header",
-    "read_bytes",
+    "open_source",
 ]
 
 # PATH_MAX of Linux; nothing longer can be opened.
 _LONGEST_PATH = 4096
+
+# A file of up to this size is read at once: that is a matter of milliseconds, after
+# which nothing can change it.  A larger one is above what any model takes, so that it
+# is never sent as it is, and held whole it would be most of the memory that is used.
+_READ_AT_ONCE = 16 * 1024 * 1024
 
 # Handed on to the server as they are; never fetched here.
 _URL_SCHEMES = frozenset({"http", "https", "oss"})
@@ -159,30 +165,125 @@ def is_url(source: Any) -> bool:
     return bool(colon and rest) and scheme.lower() in _URL_SCHEMES
 
 
-def read_bytes(source: Source, *, limits: Limits = DEFAULT_LIMITS) -> bytes:
+class LargeFile:
     """
-    Give the whole file; what is validated and what is sent are these same bytes.
+    A file that is read piece by piece, always through the one descriptor.
+
+    Another file under the same name is never seen; that this one was written to is
+    noticed at the end.
+
+    Attributes
+    ----------
+    name : str
+        What messages call it.
+    size : int
+        Length in bytes when it was opened.
+    """
+
+    __slots__ = ("_descriptor", "_written", "name", "size")
+
+    def __init__(self, name: str, descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        self.name = name
+        self.size = status.st_size
+        self._written = status.st_mtime_ns
+        self._descriptor = descriptor
+
+    def header(self) -> HeaderReader:
+        """Give a reader that fetches only the header bytes that are asked for."""
+        return HeaderReader.from_fd(self._descriptor, self.size)
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """
+        Give up to *length* bytes from *offset* on; none at the end alone.
+
+        Raises
+        ------
+        SourceError
+            If the file cannot be read, or has become shorter.
+        """
+        try:
+            # With pread there is no position that two readers could move.
+            data = os.pread(self._descriptor, length, offset)
+        except OSError as exc:
+            raise SourceError(f"Reading {self.name} failed: {exc.strerror}") from exc
+        if not data and length and offset < self.size:
+            raise _changed(self.name)
+        return data
+
+    def read(self) -> bytes:
+        """Give the whole file; raises what :meth:`read_at` does."""
+        pieces = []
+        length = 0
+        while length < self.size:
+            pieces.append(self.read_at(length, self.size - length))
+            length += len(pieces[-1])
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def check_unchanged(self) -> None:
+        """Raise a :class:`SourceError` if the file was written to in between."""
+        status = os.fstat(self._descriptor)
+        if (status.st_size, status.st_mtime_ns) != (self.size, self._written):
+            raise _changed(self.name)
+
+    def __repr__(self) -> str:
+        return f"<LargeFile {self.name}, {self.size:,} bytes>"
+
+
+@contextmanager
+def open_source(
+    source: Source, *, at_once: int = 0, limits: Limits = DEFAULT_LIMITS
+) -> Iterator[bytes | LargeFile]:
+    """
+    Open an input that is bytes or a file.
+
+    Parameters
+    ----------
+    source : Source
+        Not of pixels.
+    at_once : int
+        Largest file that may be sent as it is, in bytes.
+    limits : Limits
+        How large a file may be.
+
+    Yields
+    ------
+    bytes or LargeFile
+        The whole, if it may be sent or is of ordinary size: what is validated and
+        what is sent are these same bytes.  Else a file to read from.
 
     Raises
     ------
     SourceError
-        If the file cannot be read.
+        If it cannot be read, or is written to meanwhile.
     DecodeLimitError
         If it is larger than the limits allow.
     """
     if source.data is not None:
-        return source.data
+        yield source.data
+        return
     with _open(source) as descriptor:
-        size = os.fstat(descriptor).st_size
-        limits.check_file_size(size, source.name)
-        with os.fdopen(os.dup(descriptor), "rb") as file:
-            data = file.read(size + 1)
-    if len(data) != size:
-        raise SourceError(
-            f"Expected {source.name} to stay as it is but it changed while it was "
-            f"read; try again when it is complete"
-        )
-    return data
+        file = LargeFile(source.name, descriptor)
+        limits.check_file_size(file.size, source.name)
+        if file.size <= max(_READ_AT_ONCE, at_once):
+            data = file.read()
+            file.check_unchanged()
+            yield data
+            return
+        try:
+            yield file
+        except DamagedImageError:
+            # Half of one picture and half of another looks like damage.
+            file.check_unchanged()
+            raise
+        file.check_unchanged()
+
+
+def _changed(name: str) -> SourceError:
+    return SourceError(
+        f"Expected {name} to stay as it is but it changed while it was read; try "
+        f"again when it is complete"
+    )
 
 
 @contextmanager
@@ -197,7 +298,7 @@ def open_header(source: Source) -> Iterator[HeaderReader]:
 
 @contextmanager
 def _open(source: Source) -> Iterator[int]:
-    """Open a regular file; foreign errors of the file system are turned here."""
+    """Open a regular file; a FIFO, a device or a folder is refused."""
     path = source.path
     if path is None:
         raise SourceError(f"Expected bytes or a file but {source.name} has neither")
@@ -214,10 +315,7 @@ def _open(source: Source) -> Iterator[int]:
             raise SourceError(
                 f"Expected a file but {source.name} is a folder or a device"
             )
-        try:
-            yield descriptor
-        except OSError as exc:
-            raise SourceError(f"Reading {source.name} failed: {exc.strerror}") from exc
+        yield descriptor
     finally:
         os.close(descriptor)
 

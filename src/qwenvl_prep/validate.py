@@ -132,8 +132,10 @@ def validate(
     except (SourceError, ImageError) as exc:
         return ValidationReport(name, profile.name, None, (_from_error(exc),))
     findings = find(info, profile, suffix=source.suffix, label=source.label)
+    # What is above the model's cap is resized, and may be read row by row for that.
+    is_whole = info.height * info.width <= profile.max_pixels
     try:
-        limits.check_header(info)
+        limits.check_header(info, is_whole=is_whole)
     except DecodeLimitError as exc:
         findings = (*findings, _above_limits(exc))
     return ValidationReport(name, profile.name, info, findings)

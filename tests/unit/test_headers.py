@@ -245,6 +245,17 @@ class TestJpeg:
         assert probe(saved("RGB", "JPEG", progressive=True)).is_progressive
         assert not probe(saved("RGB", "JPEG")).is_progressive
 
+    def test_scan_that_lacks_a_component(self):
+        """A sequential file of several scans is held whole, as a progressive one is."""
+        data = bytearray(saved("RGB", "JPEG"))
+        scan = data.index(b"\xff\xda")
+        assert data[scan + 4] == 3
+        data[scan + 4] = 1
+        assert probe(bytes(data)).is_progressive
+        assert not probe(saved("L", "JPEG")).is_progressive
+        # Where the file ends in its scan's header, nothing is known of other scans.
+        assert not probe(bytes(data[: scan + 4])).is_progressive
+
     def test_lossless_frame_of_12_bits(self):
         """Depth and losslessness come from the frame."""
         info = probe(jpeg(jpeg_frame(bits=12, marker=0xC3)))
@@ -760,6 +771,30 @@ class TestTiff:
         info = probe(data)
         assert (info.height, info.width, info.orientation) == (24, 40, 6)
         assert (info.channels, info.bit_depth, info.has_icc) == (3, 16, True)
+
+    @pytest.mark.parametrize(
+        ("fields", "rows"),
+        [
+            ([], 1),
+            ([(278, 3, [8])], 1),
+            ([(278, 4, [2**32 - 1])], 1),
+            # Strips of one colour each are all needed for one row.
+            ([(277, 3, [3]), (278, 3, [8]), (284, 3, [2])], 8),
+            ([(277, 3, [3]), (278, 4, [2**32 - 1]), (284, 3, [2])], 24),
+            ([(277, 3, [3]), (284, 3, [2])], 24),
+            ([(277, 3, [1]), (278, 3, [8]), (284, 3, [2])], 1),
+            # LERC and WebP give a strip as a whole.
+            ([(259, 3, [34887]), (278, 3, [8])], 8),
+            ([(259, 3, [50001])], 24),
+            ([(322, 3, [16]), (323, 3, [16])], 16),
+            ([(278, 3, [8]), (322, 3, [16]), (323, 3, [64])], 64),
+            # A tile three times as wide as the picture counts three times.
+            ([(322, 3, [120]), (323, 3, [16])], 48),
+        ],
+    )
+    def test_rows_that_are_held_at_once(self, fields, rows):
+        """Tiles and separate colours make a decoder hold more than one row."""
+        assert probe(tiff(sorted([*SIZE, *fields]))).rows_at_once == rows
 
     def test_stored_sides_of_a_sideways_picture(self):
         """Sides are those of the file, though Pillow turns a TIFF by itself."""

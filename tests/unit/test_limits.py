@@ -16,10 +16,11 @@ def header(height: int, width: int, **more) -> ImageInfo:
 
 
 def test_defaults_are_what_the_documentation_says():
-    """Prove the four numbers that hold where nobody sets others."""
+    """Prove the five numbers that hold where nobody sets others."""
     assert Limits() == DEFAULT_LIMITS
     assert DEFAULT_LIMITS.max_file_bytes == 536_870_912
     assert DEFAULT_LIMITS.max_pixels == 100_000_000
+    assert DEFAULT_LIMITS.max_streamed_pixels == 1_000_000_000
     assert DEFAULT_LIMITS.max_channels == 5
     assert DEFAULT_LIMITS.max_decoded_bytes == 536_870_912
 
@@ -81,6 +82,86 @@ def test_file_sizes_at_the_limit_and_above():
     assert caught.value.limit_name == "max_file_bytes"
     assert (caught.value.actual, caught.value.limit) == (1_001, 1_000)
     assert isinstance(caught.value, ValueError)
+
+
+def large(file_format: str, height: int = 14_000, width: int = 20_000, **more):
+    return ImageInfo(file_format, "", height, width, encoded_size=90_000_000, **more)
+
+
+STREAMED = {
+    "JPEG": large("JPEG"),
+    "turned JPEG": large("JPEG", orientation=6),
+    "grey JPEG": large("JPEG", channels=1, colour="grey"),
+    "PNG": large("PNG"),
+    "palette PNG": large("PNG", channels=4, colour="palette", has_alpha=True),
+    "RGBA16 PNG": large("PNG", channels=4, has_alpha=True, bit_depth=16),
+    "TIFF": large("TIFF"),
+    "tiled TIFF": large("TIFF", rows_at_once=256),
+}
+
+WHOLE = {
+    "progressive JPEG": large("JPEG", is_progressive=True),
+    "CMYK JPEG": large("JPEG", channels=4, colour="cmyk"),
+    "interlaced PNG": large("PNG", is_progressive=True),
+    "animated PNG": large("PNG", n_frames=1_001),
+    "WebP": large("WEBP"),
+    "BMP": large("BMP"),
+    "TIFF with alpha": large("TIFF", channels=4, has_alpha=True),
+    "TIFF of one tile": large("TIFF", rows_at_once=14_000),
+    "CMYK TIFF": large("TIFF", channels=4, colour="cmyk"),
+    "pixels": large("PIXELS"),
+}
+
+
+@pytest.mark.parametrize("info", STREAMED.values(), ids=STREAMED.keys())
+def test_what_is_streamed_may_be_larger_where_it_is_resized(info):
+    """Prove that 280 megapixels pass row by row, and never as a whole picture."""
+    DEFAULT_LIMITS.check_header(info, is_whole=False)
+    with pytest.raises(DecodeLimitError, match=r"Limits\.max_pixels") as caught:
+        DEFAULT_LIMITS.check_header(info)
+    assert (caught.value.actual, caught.value.limit) == (280_000_000, 100_000_000)
+
+
+@pytest.mark.parametrize("info", WHOLE.values(), ids=WHOLE.keys())
+def test_what_is_decoded_in_one_piece_may_not(info):
+    """Prove that the limit of one piece binds for what no decoder streams."""
+    for is_whole in (True, False):
+        with pytest.raises(DecodeLimitError) as caught:
+            DEFAULT_LIMITS.check_header(info, is_whole=is_whole)
+        assert caught.value.limit_name == "max_pixels"
+
+
+def test_streamed_pictures_have_a_limit_too():
+    """Prove that a gigapixel passes, one row more does not, and the limit is named."""
+    DEFAULT_LIMITS.check_header(large("JPEG", 20_000, 50_000), is_whole=False)
+    with pytest.raises(DecodeLimitError) as caught:
+        DEFAULT_LIMITS.check_header(large("JPEG", 20_001, 50_000), is_whole=False)
+    assert caught.value.limit_name == "max_streamed_pixels"
+    assert (caught.value.actual, caught.value.limit) == (1_000_050_000, 1_000_000_000)
+
+
+@pytest.mark.parametrize(
+    ("info", "expected"),
+    [
+        (large("JPEG"), 20_000 * 3 * 1_203),
+        (large("PNG", channels=4, bit_depth=16), 20_000 * 8 * 1_203),
+        (large("JPEG", 100, 200), 100 * 200 * 3),
+        # A strip of a TIFF may be most of the file, and is held compressed.
+        (large("TIFF"), 20_000 * 3 * 1_203 + 90_000_000),
+        (large("TIFF", rows_at_once=512), 20_000 * 3 * 2_736 + 90_000_000),
+        (large("TIFF", 3_000, 4_000, rows_at_once=2_999), 72_000_000 + 90_000_000),
+    ],
+)
+def test_memory_that_streaming_needs(info, expected):
+    """Prove the estimate: some rows, never more than the picture, tiles thrice."""
+    assert decoded_bytes(info, is_whole=False) == expected
+
+
+def test_tall_tiles_are_refused_for_their_memory():
+    """Prove that a streamed TIFF counts for the tiles that are held at once."""
+    with pytest.raises(DecodeLimitError) as caught:
+        DEFAULT_LIMITS.check_header(large("TIFF", rows_at_once=8_192), is_whole=False)
+    assert caught.value.limit_name == "max_decoded_bytes"
 
 
 def test_progressive_pictures_count_for_what_they_keep():

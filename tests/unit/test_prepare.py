@@ -26,9 +26,12 @@ from PIL import Image, ImageCms, ImageFile, ImageOps, PngImagePlugin
 from qwenvl_prep import (
     Limits,
     PreparedImage,
+    count_tokens,
     get_model,
+    plan,
     prepare,
     prepare_many,
+    probe,
     validate,
 )
 from qwenvl_prep.errors import (
@@ -588,7 +591,7 @@ def giant_palette() -> bytes:
     [
         (interlaced_rgba16(), "max_pixels"),
         (many_bands(), "max_channels"),
-        (giant_palette(), "max_pixels"),
+        (giant_palette(), "max_streamed_pixels"),
     ],
     ids=["interlaced RGBA16 PNG", "TIFF of 8,224 bands", "65536² palette PNG"],
 )
@@ -607,6 +610,37 @@ def test_bombs_are_refused_from_the_header(bomb, limit_name, high_resolution):
     assert caught.value.actual > caught.value.limit
     assert limit_name in str(caught.value)
     assert peak < 8 * 2**20
+
+
+def giant_jpeg(data: bytes, height: int, width: int) -> bytes:
+    """Let a JPEG announce another size."""
+    at = data.index(b"\xff\xc0") + 5
+    return data[:at] + struct.pack(">HH", height, width) + data[at + 4 :]
+
+
+def test_giants_are_counted_and_planned_from_their_header(photo, encoded):
+    """280 megapixels of JPEG are within the limits, because they will be resized."""
+    giant = giant_jpeg(encoded(photo, "JPEG"), 14_000, 20_000)
+    assert probe(giant).width == 20_000
+    assert count_tokens(giant) == 1_220
+    made = plan(giant)
+    assert (made.height, made.width, made.is_resized) == (812, 1_176, True)
+    assert "above-limits" not in [one.code for one in validate(giant).findings]
+    # It has the rows of a small one, so that is where it ends.
+    with pytest.raises(DamagedImageError):
+        prepare(giant)
+
+
+def test_giants_that_are_not_resized_are_refused(photo, encoded):
+    """Where the whole picture is wanted, reading it row by row does not help."""
+    # Shrunk, 199.7:1 would become more than 200:1; so its size is left as it is.
+    thin = giant_jpeg(encoded(photo, "JPEG"), 300, 59_900)
+    assert not plan(thin, encoding="png").is_resized
+    limits = Limits(max_pixels=10_000_000)
+    for work in (plan, prepare):
+        with pytest.raises(DecodeLimitError) as caught:
+            work(thin, encoding="png", limits=limits)
+        assert caught.value.limit_name == "max_pixels"
 
 
 def test_interlacing_counts_for_memory():

@@ -12,9 +12,27 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from qwenvl_prep import Limits, prepare, probe
-from qwenvl_prep.errors import DecodeLimitError, QwenVLPrepError, SourceError
-from qwenvl_prep.sources import Source, as_source, is_url, open_header, read_bytes
+from qwenvl_prep import Limits, prepare, probe, sources
+from qwenvl_prep.errors import (
+    DamagedImageError,
+    DecodeLimitError,
+    QwenVLPrepError,
+    SourceError,
+)
+from qwenvl_prep.sources import (
+    LargeFile,
+    Source,
+    as_source,
+    is_url,
+    open_header,
+    open_source,
+)
+
+
+def read_bytes(source: Source, **options) -> bytes:
+    """Give the whole of an input, as it is opened for preparing."""
+    with open_source(source, **options) as file:
+        return file
 
 
 @pytest.fixture(scope="module")
@@ -389,6 +407,119 @@ def test_empty_source_is_refused():
     """A Source with nothing in it is refused, not crashed upon."""
     with pytest.raises(SourceError):
         read_bytes(Source(name="nothing"))
+
+
+# --------------------------------------------------------------------- large files
+
+
+@pytest.fixture
+def large(monkeypatch, path) -> pathlib.Path:
+    """Give a file that counts as large, 32 bytes being enough for that."""
+    monkeypatch.setattr(sources, "_READ_AT_ONCE", 32)
+    return path
+
+
+def test_ordinary_files_are_read_at_once(path, png):
+    """Up to 16 MiB, what is opened is the bytes, and the file is not needed again."""
+    assert sources._READ_AT_ONCE == 16_777_216
+    with open_source(as_source(path)) as file:
+        path.unlink()
+        assert file == png
+
+
+def test_large_file_is_read_from(large, png):
+    """A large file gives its header, pieces and all of it, at any time."""
+    with open_source(as_source(large)) as file:
+        assert isinstance(file, LargeFile)
+        assert (file.size, file.name) == (len(png), str(large))
+        assert file.read_at(5, 10) == png[5:15]
+        assert file.read_at(len(png) - 3, 10) == png[-3:]
+        assert file.read_at(len(png), 10) == b""
+        assert file.read() == png
+        assert file.header().read(1, 3) == b"PNG"
+        assert repr(file) == f"<LargeFile {large}, {len(png):,} bytes>"
+
+
+def test_size_that_may_be_sent_is_read_at_once(large, png):
+    """A model that takes larger files has them in memory; bytes are there anyway."""
+    with open_source(as_source(large), at_once=len(png)) as file:
+        assert file == png
+    with open_source(as_source(large), at_once=len(png) - 1) as file:
+        assert isinstance(file, LargeFile)
+    with open_source(as_source(png)) as file:
+        assert file is png
+
+
+def test_large_file_has_the_same_limit(large, png):
+    """max_file_bytes binds, though the file would not be read into memory."""
+    limits = Limits(max_file_bytes=len(png) - 1)
+    with (
+        pytest.raises(DecodeLimitError, match="max_file_bytes"),
+        open_source(as_source(large), limits=limits),
+    ):
+        pass
+
+
+def test_file_is_read_to_its_end_in_short_pieces(large, png, monkeypatch):
+    """A system that gives fewer bytes than asked for is asked again."""
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", lambda fd, n, at: pread(fd, min(n, 7), at))
+    assert read_bytes(as_source(large), at_once=len(png)) == png
+
+
+def test_change_is_noticed_when_a_large_file_is_left(large):
+    """What was written to meanwhile is refused at the end, whatever was read of it."""
+    os.utime(large, (1, 1))
+    with (
+        pytest.raises(SourceError, match="changed while it was read"),
+        open_source(as_source(large)),
+    ):
+        os.utime(large)
+
+
+def half_decoded(path, new_length):
+    """Find damage in a file that somebody shortens meanwhile, or does not."""
+    with open_source(as_source(path)):
+        os.truncate(path, new_length)
+        raise DamagedImageError("half of it", format="PNG")
+
+
+def test_change_explains_damage(large):
+    """A file that was written to is no damaged picture."""
+    os.utime(large, (1, 1))
+    with pytest.raises(SourceError, match="changed"):
+        half_decoded(large, 40)
+
+
+def test_damage_stays_damage(large):
+    """A file that was left alone and is damaged is just that."""
+    with pytest.raises(DamagedImageError), open_source(as_source(large)):
+        raise DamagedImageError("half of it", format="PNG")
+
+
+def test_shortened_file_is_noticed_at_once(large):
+    """Reading where the file no longer is tells that it changed."""
+    file = LargeFile("name", os.open(large, os.O_RDONLY))
+    os.truncate(large, 40)
+    assert len(file.read_at(30, 20)) == 10
+    for work in (lambda: file.read_at(40, 10), file.read, file.check_unchanged):
+        with pytest.raises(SourceError, match=r"name .* changed"):
+            work()
+    os.close(file._descriptor)
+
+
+@pytest.mark.parametrize("is_large", [True, False])
+def test_error_of_the_disk_is_translated(path, monkeypatch, is_large):
+    """A read that fails is a SourceError with the system's reason, small or large."""
+
+    def failing(*_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "pread", failing)
+    if is_large:
+        monkeypatch.setattr(sources, "_READ_AT_ONCE", 0)
+    with pytest.raises(SourceError, match=r"picture\.png failed: Input/output"):
+        read_bytes(as_source(path)).read_at(0, 10)
 
 
 # --------------------------------------------------------------------------- reprs

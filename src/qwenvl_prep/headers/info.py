@@ -40,11 +40,14 @@ class ImageInfo:
     has_icc : bool
         Whether a colour profile is embedded.
     is_progressive : bool
-        Progressive JPEG or interlaced PNG, which decoders cannot stream.
+        JPEG of more than one scan or interlaced PNG, which decoders cannot stream.
     is_lossless : bool
         Whether the stored compression keeps every pixel.
     encoded_size : int
         Length of the file in bytes; 0 for ``"PIXELS"``.
+    rows_at_once : int
+        Rows that a decoder has to hold to give one of them: the height of a TIFF's
+        tiles, or of strips that hold one colour each; 1 for everything else.
     """
 
     format: str
@@ -61,6 +64,7 @@ class ImageInfo:
     is_progressive: bool = False
     is_lossless: bool = False
     encoded_size: int = 0
+    rows_at_once: int = 1
 
     @property
     def upright_height(self) -> int:

@@ -97,6 +97,10 @@ def read_jpeg(reader: HeaderReader) -> ImageInfo:
         raise damaged("JPEG", "a height above 0", "0")
     if not width:
         raise damaged("JPEG", "a width above 0", "0")
+    # A scan that lacks a component means that others follow, and decoders keep the
+    # coefficients of all of them, as for a progressive file.
+    in_scan = reader.read_up_to(at + 4, 1)
+    has_more_scans = bool(in_scan) and in_scan[0] < components
     if not orientation:
         # Pillow keeps the last packet.
         orientation = xmp_orientation(reader.read(*packets[-1])) if packets else 1
@@ -112,7 +116,7 @@ def read_jpeg(reader: HeaderReader) -> ImageInfo:
         _COLOURS.get(components, "other"),
         _pictures(reader, mpf, packets) if mpf else 1,
         has_icc,
-        frame_marker in _PROGRESSIVE,
+        frame_marker in _PROGRESSIVE or has_more_scans,
         frame_marker in _LOSSLESS,
         reader.size,
     )

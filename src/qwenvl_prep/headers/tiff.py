@@ -18,6 +18,7 @@ __all__ = ["exif_orientation", "exif_orientation_at", "mpf_pictures", "read_tiff
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
 _ORIENTATION, _SAMPLES, _PLANAR, _EXTRA = 274, 277, 284, 338
+_STRIP_HEIGHT = 278
 _XMP, _ICC, _MPF_COUNT, _MPF_ENTRIES = 700, 34675, 0xB001, 0xB002
 _TILE_WIDTH, _TILE_HEIGHT = 322, 323
 _WINDOWS_MEDIA_PHOTO = 0xBC01
@@ -49,6 +50,9 @@ _YCBCR = 6
 # Old and new JPEG, JPEG 2000, lossy WebP, JPEG of DNG.
 _LOSSY = frozenset((_OLD_JPEG, _JPEG, 34712, 34892, 50001))
 _DEPTHS = (1, 2, 4, 8, 10, 12, 16, 32, 64)
+
+# LERC, WebP, JPEG XL: their decoders give a whole strip or nothing.
+_WHOLE_STRIPS = frozenset((34887, 50001, 50002))
 
 # A tile larger than this and than four times the picture is no writer's.
 _MAX_TILE = 1 << 22
@@ -225,6 +229,13 @@ def read_tiff(reader: HeaderReader) -> ImageInfo:
     else:
         channels = samples
         depth = next(depth for depth in _DEPTHS if depth >= bits)
+    rows_at_once = 1
+    if tile > 0:
+        # A tile wider than the picture is decoded in its full width too.
+        rows_at_once = max(number(_TILE_HEIGHT), -(-tile // width))
+    elif (number(_PLANAR) == 2 and samples > 1) or compression in _WHOLE_STRIPS:
+        strip = number(_STRIP_HEIGHT)
+        rows_at_once = strip if 0 < strip < height else height
     orientation = number(_ORIENTATION)
     if not orientation and _XMP in fields:
         orientation = xmp_orientation(_contents(fields[_XMP], form, read))
@@ -243,6 +254,7 @@ def read_tiff(reader: HeaderReader) -> ImageInfo:
         False,
         compression not in _LOSSY,
         reader.size,
+        rows_at_once,
     )
 
 

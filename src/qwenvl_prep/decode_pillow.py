@@ -1,0 +1,202 @@
+"""
+Strips of samples out of Pillow: the file that knows its modes, plugins and exceptions.
+
+Pillow holds its own whole picture; nothing here holds a second one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import re
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from qwenvl_prep.damage import broken, check_size
+from qwenvl_prep.errors import DecodeLimitError, ImageError, UnsupportedFormatError
+from qwenvl_prep.headers import ImageInfo
+from qwenvl_prep.strips import strips
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+    from PIL import Image
+
+__all__ = [
+    "copied_image",
+    "heif_strips",
+    "image_strips",
+    "pillow_strips",
+    "probe_pillow",
+]
+
+# EXIF tag of the orientation (CIPA DC-008).
+_ORIENTATION_TAG = 0x0112
+
+# Formats that Pillow reads here, by the names of its plugins.
+_PLUGINS = {
+    "AVIF": ["AVIF"],
+    "BMP": ["BMP"],
+    "DIB": ["DIB"],
+    "GIF": ["GIF"],
+    "ICNS": ["ICNS"],
+    "ICO": ["ICO"],
+    "JPEG": ["JPEG"],
+    "JPEG2000": ["JPEG2000"],
+    "SGI": ["SGI"],
+    "TIFF": ["TIFF"],
+    "WEBP": ["WEBP"],
+}
+
+# What Pillow says of a sound file whose kind it does not read.
+_UNSUPPORTED = re.compile("unsupported|not supported|not configured", re.IGNORECASE)
+
+
+def probe_pillow(image: Image.Image) -> ImageInfo:
+    """Describe a Pillow image that somebody else has opened, without loading it."""
+    bare = ImageInfo("PIXELS", "", image.height, image.width)
+    with _door("Pillow image", bare):
+        # Pillow turns a TIFF while loading it; its sides are upright from the start.
+        is_turned = image.format == "TIFF"
+        orientation = 1 if is_turned else image.getexif().get(_ORIENTATION_TAG, 1)
+        bands = image.getbands()
+        is_grey = len(bands) < 3
+        return dataclasses.replace(
+            bare,
+            orientation=orientation if orientation in range(1, 9) else 1,
+            channels=len(bands),
+            bit_depth=16 if image.mode[:1] in {"I", "F"} else 8,
+            has_alpha=image.has_transparency_data,
+            colour="cmyk" if image.mode == "CMYK" else "grey" if is_grey else "rgb",
+            is_lossless=True,
+        )
+
+
+def copied_image(image: Image.Image, info: ImageInfo) -> Image.Image:
+    """Copy a Pillow image, which its owner may close."""
+    with _door("Pillow image", info):
+        return image.copy()
+
+
+def pillow_strips(data: bytes, info: ImageInfo) -> Iterator[NDArray[np.uint8]]:
+    """Read a file with the one plugin of its type; see :func:`image_strips`."""
+    from PIL import Image
+
+    with (
+        _door(info.format, info),
+        Image.open(io.BytesIO(data), formats=_PLUGINS[info.format]) as image,
+    ):
+        yield from _strips_of(image, info.format, info)
+
+
+def heif_strips(data: bytes, info: ImageInfo) -> Iterator[NDArray[np.uint8]]:
+    """Read a HEIC with pillow_heif, upright; see :func:`image_strips`."""
+    try:
+        import pillow_heif
+    except ImportError as exc:
+        raise UnsupportedFormatError(
+            "Expected a type that is read without extras but received HEIC (HEIF); "
+            "pip install pillow-heif, which is the extra 'heif'",
+            format=info.format,
+            extra="heif",
+        ) from exc
+    with _door(info.format, info):
+        # libheif turns the picture by itself; the EXIF tag must not turn it again.
+        image = pillow_heif.open_heif(data, convert_hdr_to_8bit=True).to_pillow()
+        yield from _strips_of(image, info.format, info)
+
+
+def image_strips(image: Image.Image, info: ImageInfo) -> Iterator[NDArray[np.uint8]]:
+    """
+    Convert an image that somebody else has opened, strip by strip.
+
+    Parameters
+    ----------
+    image : Image
+        Loaded here if need be.
+    info : ImageInfo
+        Its size, as Pillow has it once it is loaded.
+
+    Yields
+    ------
+    ndarray of uint8, shape (rows, width, 1 | 3 | 4)
+        Grey, RGB or RGBA, from the top.
+
+    Raises
+    ------
+    DamagedImageError
+        If the data is broken, ends early or is of another size.
+    UnsupportedFormatError
+        If the samples have no one meaning in 8 bits.
+    DecodeLimitError
+        If Pillow refuses by its own limit.
+    """
+    with _door("Pillow image", info):
+        yield from _strips_of(image, image.format or "image", info)
+
+
+def _strips_of(
+    image: Image.Image, name: str, info: ImageInfo
+) -> Iterator[NDArray[np.uint8]]:
+    image.load()
+    check_size(image.height, image.width, info)
+    if image.mode in {"I", "F"}:
+        raise UnsupportedFormatError(
+            f"Expected 8 or 16 bits per sample but this {name} has 32, which have no "
+            f"one range of brightness; scale them to 0..255 first",
+            format=name,
+        )
+    width = image.width
+    for top, rows in strips(image.height, 4 * width):
+        yield _samples(image.crop((0, top, width, top + rows)))
+
+
+def _samples(strip: Image.Image) -> NDArray[np.uint8]:
+    """Give 1, 3 or 4 samples a pixel out of any of Pillow's modes."""
+    if strip.mode.startswith("I;16"):
+        # convert("L") would clip everything above 255 to white.
+        return (np.asarray(strip) >> 8).astype(np.uint8)[:, :, None]
+    if strip.mode == "La":
+        strip = strip.convert("LA")  # the only conversion that Pillow has from it
+    if strip.has_transparency_data:
+        mode = "RGBA"
+    else:
+        mode = "L" if strip.mode in {"1", "L"} else "RGB"
+    samples = np.asarray(strip if strip.mode == mode else strip.convert(mode))
+    return samples[:, :, None] if mode == "L" else samples
+
+
+@contextmanager
+def _door(name: str, info: ImageInfo) -> Iterator[None]:
+    """Turn Pillow's exceptions into ours; the only place that does."""
+    from PIL import Image
+
+    try:
+        yield
+    except (MemoryError, ImageError):
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:
+        # Pillow's own limit, which belongs to the process; ours was kept already.
+        raise DecodeLimitError(
+            f"Pillow refuses this {name} by its own limit of "
+            f"PIL.Image.MAX_IMAGE_PIXELS; if you trust the file, raise that",
+            limit_name="PIL.Image.MAX_IMAGE_PIXELS",
+            actual=info.height * info.width,
+            limit=Image.MAX_IMAGE_PIXELS or 0,
+        ) from exc
+    # Broken files make Pillow raise OSError, SyntaxError, ValueError, IndexError,
+    # KeyError, struct.error, zlib.error and more; all of them mean the same here.
+    except Exception as exc:
+        reason = str(exc).strip() or type(exc).__name__
+        if reason.startswith("cannot identify"):  # and then a memory address
+            reason = "its structure is not understood"
+        if _UNSUPPORTED.search(reason):
+            raise UnsupportedFormatError(
+                f"This kind of {name} is not read here ({reason}); convert it to PNG "
+                f"or JPEG first",
+                format=name,
+            ) from exc
+        raise broken(name, reason) from exc
