@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -207,7 +208,7 @@ def _file_strips(file: bytes | LargeFile, stored: ImageInfo) -> _Strips:
     if is_for_vips(stored):
         return vips_strips(file, stored)
     read = heif_strips if stored.format == "HEIF" else pillow_strips
-    return read(_whole(file), stored)
+    return read(_contents(file), stored)
 
 
 def _mended(file: bytes | LargeFile, stored: ImageInfo) -> bytes | None:
@@ -219,10 +220,10 @@ def _mended(file: bytes | LargeFile, stored: ImageInfo) -> bytes | None:
     mended = without_junk(head)
     if mended == head:
         return None
-    return b"".join((mended, memoryview(_whole(file))[len(head) :]))
+    return b"".join((mended, memoryview(_contents(file))[len(head) :]))
 
 
-def _whole(file: bytes | LargeFile) -> bytes:
+def _contents(file: bytes | LargeFile) -> bytes:
     return file if isinstance(file, bytes) else file.read()
 
 
@@ -244,41 +245,41 @@ def _collected(
     parts: _Strips, stored: ImageInfo, size: tuple[int, int] | None
 ) -> Pixels:
     """Collect strips, resized on the way if a size is given, and turn them upright."""
-    if size is not None:
-        parts = _resized(parts, stored, size)
-    height, width = size or (stored.upright_height, stored.upright_width)
-    if stored.orientation >= 5:
-        height, width = width, height
-    rgb = np.empty((height, width, 3), np.uint8)
+    rgb = _whole(parts, stored) if size is None else _resized(parts, stored, size)
+    return Pixels(_turn_upright(rgb, stored.orientation))
+
+
+def _whole(parts: _Strips, stored: ImageInfo) -> NDArray[np.uint8]:
+    rgb = np.empty((stored.height, stored.width, 3), np.uint8)
     top = 0
     for part in parts:
         bottom = top + part.shape[0]
         _to_rgb(part, out=rgb[top:bottom])
         top = bottom
-    return Pixels(_turn_upright(rgb, stored.orientation))
+    return rgb
 
 
-def _resized(parts: _Strips, stored: ImageInfo, size: tuple[int, int]) -> _Strips:
+def _resized(
+    parts: _Strips, stored: ImageInfo, size: tuple[int, int]
+) -> NDArray[np.uint8]:
     """Resize strips on white as they come; grey stays grey, which saves two thirds."""
     height, width = size if stored.orientation < 5 else size[::-1]
-    resizer = None
-    for part in parts:
-        bands = 1 if part.shape[2] == 1 else 3
-        if resizer is None:
-            resizer = Resizer(
-                stored.height,
-                stored.width,
-                height,
-                width,
-                channels=bands,
-                orientation=stored.orientation,
-            )
-        if bands == 1:
-            ready = resizer.feed(part[:, :, 0])
-        else:
-            ready = resizer.feed(part if part.shape[2] == 3 else _to_rgb(part))
-        if ready.shape[0]:
-            yield ready.reshape(-1, width, bands)
+    first = next(parts)
+    is_grey = first.shape[2] == 1
+    resizer = Resizer(
+        stored.height,
+        stored.width,
+        height,
+        width,
+        channels=1 if is_grey else 3,
+        orientation=stored.orientation,
+    )
+    small = np.empty((height, width) if is_grey else (height, width, 3), np.uint8)
+    top = 0
+    for part in chain([first], parts):
+        rows = part[:, :, 0] if is_grey else _to_rgb(part)
+        top += resizer.feed(rows, out=small[top:]).shape[0]
+    return np.repeat(small[:, :, None], 3, axis=2) if is_grey else small
 
 
 def _to_rgb(
@@ -286,6 +287,8 @@ def _to_rgb(
 ) -> NDArray[np.uint8]:
     """Bring 1 to 4 interleaved samples to RGB on white; 2 and 4 end in alpha."""
     height, width, bands = samples.shape
+    if bands == 3 and out is None:
+        return samples
     if out is None:
         out = np.empty((height, width, 3), np.uint8)
     if bands in {2, 4}:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +86,9 @@ def encode(pixels: Pixels, plan: ImagePlan) -> EncodedImage:
     EncodedSizeError
         If no quality on offer fits the limit.
     """
-    picture = Image.fromarray(pixels.data)
+    # Not by fromarray, which blackens the picture before it fills it.
+    picture = Image.new("RGB", (pixels.width, pixels.height), None)
+    picture.frombytes(pixels.data)
     is_graphic = plan.info.is_lossless
     encoding = plan.options.encoding
     if encoding == "png":
@@ -115,10 +119,26 @@ def encode(pixels: Pixels, plan: ImagePlan) -> EncodedImage:
 
 
 def _jpeg(picture: Image.Image, quality: int, *, full_colour: bool) -> EncodedImage:
-    file = io.BytesIO()
     chroma = "4:4:4" if full_colour else "4:2:0"
-    picture.save(file, "JPEG", quality=quality, subsampling=chroma)
-    return EncodedImage(file.getvalue(), "image/jpeg", f"JPEG {quality} {chroma}")
+    data = _saved(picture, quality=quality, subsampling=chroma)
+    return EncodedImage(data, "image/jpeg", f"JPEG {quality} {chroma}")
+
+
+def _saved(picture: Image.Image, **settings: Any) -> bytes:
+    """Save as JPEG without holding up other threads, where the system allows that."""
+    if hasattr(os, "memfd_create"):
+        # Pillow holds the GIL while it writes to anything but a descriptor. None may
+        # be left, or it may be forbidden here; then it takes the common way.
+        with (
+            contextlib.suppress(OSError),
+            os.fdopen(os.memfd_create("jpeg"), "w+b") as file,
+        ):
+            picture.save(file, "JPEG", **settings)
+            file.seek(0)
+            return file.read()
+    memory = io.BytesIO()
+    picture.save(memory, "JPEG", **settings)
+    return memory.getvalue()
 
 
 def _png(picture: Image.Image, file: io.BytesIO | None = None) -> EncodedImage:

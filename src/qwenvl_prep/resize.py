@@ -176,7 +176,9 @@ class Resizer:
             orientation in _MIRRORED_DOWN,
         )
 
-    def feed(self, rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def feed(
+        self, rows: NDArray[np.uint8], *, out: NDArray[np.uint8] | None = None
+    ) -> NDArray[np.uint8]:
         """
         Take the next rows from the top and give those that are finished.
 
@@ -184,12 +186,15 @@ class Resizer:
         ----------
         rows : ndarray of uint8, shape (n, width[, 3 | 4])
             Any number of rows.
+        out : ndarray of uint8, shape (k, out_width[, 3 | 4]), optional
+            Where to write the finished rows; contiguous, and *k* at least as many as
+            come.  By default a new array.
 
         Returns
         -------
         ndarray of uint8, shape (m, out_width[, 3 | 4])
-            The next finished rows; *m* may be 0, and is largest at the end.  All
-            together are the resized picture.
+            The next finished rows, the first of *out* if that is given; *m* may be 0,
+            and is largest at the end.  All together are the resized picture.
 
         Raises
         ------
@@ -210,9 +215,24 @@ class Resizer:
                 f"received {rows.shape}"
             )
         n_ready = self._stream.n_ready(rows.shape[0])
-        out = np.empty((n_ready, *self._out_row), np.uint8)
-        self._stream.feed(np.ascontiguousarray(rows).reshape(-1), out.reshape(-1))
-        return out
+        if out is None:
+            out = np.empty((n_ready, *self._out_row), np.uint8)
+        self._check_out(out, n_ready)
+        ready = out[:n_ready]
+        self._stream.feed(np.ascontiguousarray(rows).reshape(-1), ready.reshape(-1))
+        return ready
+
+    def _check_out(self, out: NDArray[np.uint8], n_ready: int) -> None:
+        if out.dtype != "uint8":
+            raise TypeError(f"Expected out to be uint8 but received {out.dtype}")
+        if out.shape[1:] != self._out_row or out.shape[0] < n_ready:
+            raise ValueError(
+                f"Expected out of shape ({n_ready} or more, "
+                f"{', '.join(map(str, self._out_row))}) but received {out.shape}"
+            )
+        # Else reshaping would copy, and the rows would be lost.
+        if not (out.flags.c_contiguous and out.flags.writeable):
+            raise ValueError("Expected out to be contiguous and writeable")
 
     def __repr__(self) -> str:
         missing = self._stream.n_missing

@@ -212,6 +212,43 @@ def test_strided_and_read_only_rows_are_taken():
         assert np.array_equal(fed(resizer, view, [7]), expected)
 
 
+def test_rows_are_written_where_the_caller_wants_them():
+    """Prove that a picture of the caller is filled, and not beyond its rows."""
+    pixels = noise(4, 80, 50, 3)
+    canvas = np.full((43, 25, 3), 7, np.uint8)
+    resizer = qp.Resizer(80, 50, 40, 25)
+    top = 0
+    for start in range(0, 80, 9):
+        ready = resizer.feed(pixels[start : start + 9], out=canvas[top:])
+        assert np.shares_memory(ready, canvas) or ready.shape[0] == 0
+        top += ready.shape[0]
+    assert np.array_equal(canvas[:40], by_pillow(pixels, 40, 25))
+    assert (canvas[40:] == 7).all()
+
+
+@pytest.mark.parametrize(
+    ("out", "error"),
+    [
+        (np.zeros((39, 25, 3), np.uint8), ValueError),
+        (np.zeros((40, 24, 3), np.uint8), ValueError),
+        (np.zeros((40, 25), np.uint8), ValueError),
+        (np.zeros((40, 25, 3), np.int8), TypeError),
+        (np.zeros((40, 50, 3), np.uint8)[:, ::2], ValueError),
+        (np.zeros((80, 25, 3), np.uint8)[::2], ValueError),
+        (np.broadcast_to(np.uint8(0), (40, 25, 3)), ValueError),
+    ],
+    ids=range(7),
+)
+def test_places_that_do_not_fit_are_refused(out, error):
+    """Prove that a refused place is not written to, and the rows can be fed again."""
+    pixels = noise(4, 80, 50, 3)
+    resizer = qp.Resizer(80, 50, 40, 25)
+    with pytest.raises(error, match="Expected out"):
+        resizer.feed(pixels, out=out)
+    assert not out.any()
+    assert np.array_equal(resizer.feed(pixels), by_pillow(pixels, 40, 25))
+
+
 def test_results_own_their_memory():
     """Prove that what is given out is not overwritten by what comes later."""
     pixels = noise(4, 80, 50, 3)
@@ -220,7 +257,7 @@ def test_results_own_their_memory():
     before = first.copy()
     resizer.feed(pixels[40:])
     assert np.array_equal(first, before)
-    assert first.flags.owndata
+    assert not np.shares_memory(first, pixels)
 
 
 @pytest.mark.parametrize(

@@ -196,9 +196,10 @@ def test_images_and_arrays_are_read_in_strips(photo, mode):
 
 
 def test_strips_stay_in_the_cache():
-    """Prove the height of strips: 128 KiB, at most 64 rows, at least one."""
-    assert next(strips_file.strips(14_000, 60_000)) == (0, 2)
-    assert next(strips_file.strips(3_000, 12_000)) == (0, 10)
+    """Prove the height of strips: 384 KiB, whole blocks of 16, at most 64, one row."""
+    assert next(strips_file.strips(14_000, 60_000)) == (0, 6)
+    assert next(strips_file.strips(3_000, 24_000)) == (0, 16)
+    assert next(strips_file.strips(3_000, 12_000)) == (0, 32)
     assert list(strips_file.strips(100, 30)) == [(0, 64), (64, 36)]
     assert list(strips_file.strips(2, 2**30)) == [(0, 1), (1, 1)]
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import errno
 import gc
 import importlib
 import io
 import itertools
+import os
 import struct
 import subprocess
 import sys
@@ -1340,3 +1342,19 @@ def test_errors_of_many_hold_no_files(photo, encoded):
     while error is not None:
         assert error.__traceback__ is None
         error = error.__cause__ or error.__context__
+
+
+@pytest.mark.parametrize("memory", ["missing", "refused"])
+def test_jpeg_is_the_same_without_memory_of_the_system(monkeypatch, photo, memory):
+    """Prove that a system without memfd_create, or without descriptors, is served."""
+    source = np.asarray(photo.resize((1600, 1200)))
+    expected = prepare(source, encoding="jpeg").data
+
+    def refuse(_name: str) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    if memory == "refused":
+        monkeypatch.setattr(os, "memfd_create", refuse, raising=False)
+    else:
+        monkeypatch.delattr(os, "memfd_create", raising=False)
+    assert prepare(source, encoding="jpeg").data == expected
