@@ -1,6 +1,7 @@
 /* Two halves of each weight, 11 bits and the rest, summed by vpmaddwd (AVX2). */
 #if defined(__x86_64__)
 #define TARGET __attribute__((target("avx2")))
+#define INLINE TARGET static inline __attribute__((always_inline))
 
 #include <immintrin.h>
 #include <stdint.h>
@@ -23,8 +24,6 @@ static void split(const int32_t *weights, int32_t *words) {
     }
 }
 
-#define INLINE_ TARGET static inline __attribute__((always_inline))
-
 typedef struct {
     __m256i low, high;
 } sums;
@@ -32,12 +31,12 @@ typedef struct {
 #include "convolve.h"
 #include "x86_shuffles.h"
 
-INLINE_ void start(sums *all) {
+INLINE void start(sums *all) {
     all->low = _mm256_set1_epi32(QVP_HALF);
     all->high = _mm256_setzero_si256();
 }
 
-INLINE_ void add(sums *all, const uint8_t *fours, const int32_t *words) {
+INLINE void add(sums *all, const uint8_t *fours, const int32_t *words) {
     const __m256i samples = _mm256_load_si256((const __m256i *)fours);
     const __m256i even = _mm256_and_si256(samples, _mm256_set1_epi32(0x00ff00ff));
     const __m256i odd = _mm256_srli_epi16(samples, 8);
@@ -51,7 +50,7 @@ INLINE_ void add(sums *all, const uint8_t *fours, const int32_t *words) {
     all->high = _mm256_add_epi32(all->high, high);
 }
 
-INLINE_ void finish(const sums *all, uint8_t *bytes) {
+INLINE void finish(const sums *all, uint8_t *bytes) {
     const __m256i sum = _mm256_add_epi32(_mm256_slli_epi32(all->high, 11), all->low);
     const __m256i value = _mm256_srai_epi32(sum, QVP_PRECISION_BITS);
     /* Packing saturates, which is the clipping. */
@@ -61,7 +60,7 @@ INLINE_ void finish(const sums *all, uint8_t *bytes) {
 }
 
 /* Eight words of a row; word 4 k + c of three or four channels is four k of c. */
-INLINE_ __m256i words_of_row(const uint8_t *row, const int channels) {
+INLINE __m256i words_of_row(const uint8_t *row, const int channels) {
     if (channels == 1) {
         return _mm256_loadu_si256((const __m256i *)row);
     }
@@ -77,7 +76,7 @@ INLINE_ __m256i words_of_row(const uint8_t *row, const int channels) {
 }
 
 /* Vectors of 32 bytes are 32, 8 and 8 pixels; of three channels, 28 bytes are read. */
-INLINE_ int64_t weave(const uint8_t *const *rows, const int channels, int64_t n_pixels,
+INLINE int64_t weave(const uint8_t *const *rows, const int channels, int64_t n_pixels,
                       uint8_t *lines) {
     const int64_t step = channels == 1 ? 32 : 8;
     const int64_t n_read = channels == 3 ? 28 : 32;
@@ -118,7 +117,7 @@ INLINE_ int64_t weave(const uint8_t *const *rows, const int channels, int64_t n_
 }
 
 /* Columns of eight rows: four at a time to two quarters of a block. */
-INLINE_ void turn(const uint8_t *columns, int64_t n, uint8_t *quarter, int64_t pitch) {
+INLINE void turn(const uint8_t *columns, int64_t n, uint8_t *quarter, int64_t pitch) {
     for (int64_t x = 0; x < n; x += 4) {
         const __m128i *column = (const __m128i *)(columns + x * LANES);
         const __m128i first = _mm_shuffle_epi32(_mm_load_si128(column), 0xd8);

@@ -1,6 +1,7 @@
 /* Three signed bytes of each weight, summed by vpdpbusd (AVX-512 VNNI). */
 #if defined(__x86_64__)
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni")))
+#define INLINE TARGET static inline __attribute__((always_inline))
 
 #include <immintrin.h>
 #include <stdint.h>
@@ -22,8 +23,6 @@ static void split(const int32_t *weights, int32_t *words) {
     }
 }
 
-#define INLINE_ TARGET static inline __attribute__((always_inline))
-
 typedef struct {
     __m512i low, mid, high;
 } sums;
@@ -31,20 +30,20 @@ typedef struct {
 #include "convolve.h"
 #include "x86_shuffles.h"
 
-INLINE_ void start(sums *all) {
+INLINE void start(sums *all) {
     all->low = _mm512_set1_epi32(QVP_HALF);
     all->mid = _mm512_setzero_si512();
     all->high = _mm512_setzero_si512();
 }
 
-INLINE_ void add(sums *all, const uint8_t *fours, const int32_t *words) {
+INLINE void add(sums *all, const uint8_t *fours, const int32_t *words) {
     const __m512i samples = _mm512_load_si512(fours);
     all->low = _mm512_dpbusd_epi32(all->low, samples, _mm512_set1_epi32(words[0]));
     all->mid = _mm512_dpbusd_epi32(all->mid, samples, _mm512_set1_epi32(words[1]));
     all->high = _mm512_dpbusd_epi32(all->high, samples, _mm512_set1_epi32(words[2]));
 }
 
-INLINE_ void finish(const sums *all, uint8_t *bytes) {
+INLINE void finish(const sums *all, uint8_t *bytes) {
     const __m512i upper =
         _mm512_add_epi32(_mm512_slli_epi32(all->high, 8), all->mid);
     const __m512i sum = _mm512_add_epi32(_mm512_slli_epi32(upper, 8), all->low);
@@ -54,7 +53,7 @@ INLINE_ void finish(const sums *all, uint8_t *bytes) {
 }
 
 /* Sixteen words of a row; word 4 k + c of three or four channels is four k of c. */
-INLINE_ __m512i words_of_row(const uint8_t *row, const int channels, __mmask64 mask) {
+INLINE __m512i words_of_row(const uint8_t *row, const int channels, __mmask64 mask) {
     const __m512i bytes = _mm512_maskz_loadu_epi8(mask, row);
     if (channels == 1) {
         return bytes;
@@ -72,7 +71,7 @@ INLINE_ __m512i words_of_row(const uint8_t *row, const int channels, __mmask64 m
 }
 
 /* Vectors of 64 bytes are 64, 16 and 16 pixels; a mask keeps the last in its row. */
-INLINE_ int64_t weave(const uint8_t *const *rows, const int channels, int64_t n_pixels,
+INLINE int64_t weave(const uint8_t *const *rows, const int channels, int64_t n_pixels,
                       uint8_t *lines) {
     const int64_t step = channels == 1 ? 64 : 16;
     const int n_words = channels == 3 ? 3 : 4;
@@ -120,7 +119,7 @@ INLINE_ int64_t weave(const uint8_t *const *rows, const int channels, int64_t n_
 }
 
 /* Columns of sixteen rows: four at a time to the four quarters of a block. */
-INLINE_ void turn(const uint8_t *columns, int64_t n, uint8_t *quarter, int64_t pitch) {
+INLINE void turn(const uint8_t *columns, int64_t n, uint8_t *quarter, int64_t pitch) {
     for (int64_t x = 0; x < n; x += 4) {
         const __m128i *column = (const __m128i *)(columns + x * LANES);
         __m128i a = _mm_load_si128(column);

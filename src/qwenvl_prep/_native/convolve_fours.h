@@ -13,6 +13,7 @@
  * Included by one file for each instruction set, which defines before:
  *
  *   TARGET     the attribute that lets the compiler use the instructions
+ *   INLINE     what begins a function that is part of its caller, with TARGET
  *   LANES      32-bit lanes in a vector; QVP_BLOCK is a multiple
  *   WORDS      words that split makes of four weights
  *   split      see qvp_split
@@ -32,8 +33,6 @@
 #include "convolve.h"
 
 #include <string.h>
-
-#define INLINE TARGET static inline __attribute__((always_inline))
 
 /* Outputs that are kept as columns until they are turned; they stay in cache. */
 #define CHUNK 64

@@ -1,6 +1,7 @@
 /* Whole weights, multiplied in 32 bits (NEON, part of every 64-bit ARM). */
 #if defined(__aarch64__)
 #define TARGET
+#define INLINE TARGET static inline __attribute__((always_inline))
 
 #include <arm_neon.h>
 #include <stdint.h>
@@ -23,8 +24,6 @@ static void split(const int32_t *weights, int32_t *words) {
     }
 }
 
-#define INLINE_ TARGET static inline __attribute__((always_inline))
-
 typedef struct {
     uint32x4_t half[2];
 } sums;
@@ -32,19 +31,19 @@ typedef struct {
 #include "convolve.h"
 
 /* Two narrowing shifts, of 16 bits and of the rest, saturate: that is the clipping. */
-INLINE_ uint16x4_t upper_bits(uint32x4_t sum) {
+INLINE uint16x4_t upper_bits(uint32x4_t sum) {
     return vqshrun_n_s32(vreinterpretq_s32_u32(sum), 16);
 }
 
-INLINE_ uint8x8_t clip(uint16x4_t first, uint16x4_t second) {
+INLINE uint8x8_t clip(uint16x4_t first, uint16x4_t second) {
     return vqshrn_n_u16(vcombine_u16(first, second), QVP_PRECISION_BITS - 16);
 }
 
-INLINE_ void start(sums *all) {
+INLINE void start(sums *all) {
     all->half[0] = all->half[1] = vdupq_n_u32(QVP_HALF);
 }
 
-INLINE_ void add(sums *all, const uint8_t *fours, const int32_t *words) {
+INLINE void add(sums *all, const uint8_t *fours, const int32_t *words) {
     const uint32x4_t weights = vreinterpretq_u32_s32(vld1q_s32(words));
     for (int i = 0; i < 2; i++) {
         const uint32x4_t v = vreinterpretq_u32_u8(vld1q_u8(fours + 16 * i));
@@ -57,12 +56,12 @@ INLINE_ void add(sums *all, const uint8_t *fours, const int32_t *words) {
     }
 }
 
-INLINE_ void finish(const sums *all, uint8_t *bytes) {
+INLINE void finish(const sums *all, uint8_t *bytes) {
     vst1_u8(bytes, clip(upper_bits(all->half[0]), upper_bits(all->half[1])));
 }
 
 /* Sixteen pixels of a row: four words of each channel. */
-INLINE_ void words_of_row(const uint8_t *row, const int channels, uint32x4_t *words) {
+INLINE void words_of_row(const uint8_t *row, const int channels, uint32x4_t *words) {
     if (channels == 1) {
         words[0] = vreinterpretq_u32_u8(vld1q_u8(row));
     } else if (channels == 3) {
@@ -79,7 +78,7 @@ INLINE_ void words_of_row(const uint8_t *row, const int channels, uint32x4_t *wo
 }
 
 /* Four words of four rows: the k-th words go to the k-th next line. */
-INLINE_ void turn_words(uint32x4_t a, uint32x4_t b, uint32x4_t c, uint32x4_t d,
+INLINE void turn_words(uint32x4_t a, uint32x4_t b, uint32x4_t c, uint32x4_t d,
                         uint8_t *line, int64_t next) {
     const uint64x2_t ab[2] = {vreinterpretq_u64_u32(vtrn1q_u32(a, b)),
                               vreinterpretq_u64_u32(vtrn2q_u32(a, b))};
@@ -94,7 +93,7 @@ INLINE_ void turn_words(uint32x4_t a, uint32x4_t b, uint32x4_t c, uint32x4_t d,
 }
 
 /* Sixteen pixels at a time; what is less is left over. */
-INLINE_ int64_t weave(const uint8_t *const *rows, const int channels, int64_t n_pixels,
+INLINE int64_t weave(const uint8_t *const *rows, const int channels, int64_t n_pixels,
                       uint8_t *lines) {
     const int64_t next = (int64_t)channels * LANES * 4;
     int64_t x = 0;
@@ -116,7 +115,7 @@ INLINE_ int64_t weave(const uint8_t *const *rows, const int channels, int64_t n_
 }
 
 /* Columns of eight rows: two quarters that alternate. */
-INLINE_ void turn(const uint8_t *columns, int64_t n, uint8_t *quarter, int64_t pitch) {
+INLINE void turn(const uint8_t *columns, int64_t n, uint8_t *quarter, int64_t pitch) {
     for (int64_t x = 0; x < n; x += 4) {
         const uint8_t *column = columns + x * 8;
         const uint32x4_t first = vreinterpretq_u32_u8(vld1q_u8(column));
@@ -127,7 +126,7 @@ INLINE_ void turn(const uint8_t *columns, int64_t n, uint8_t *quarter, int64_t p
     }
 }
 
-INLINE_ int64_t braid(const uint8_t *const *rows, int64_t n, uint8_t *fours) {
+INLINE int64_t braid(const uint8_t *const *rows, int64_t n, uint8_t *fours) {
     int64_t x = 0;
     for (; x + 16 <= n; x += 16) {
         uint8x16x4_t samples;
@@ -139,7 +138,7 @@ INLINE_ int64_t braid(const uint8_t *const *rows, int64_t n, uint8_t *fours) {
     return x;
 }
 
-INLINE_ int64_t unbraid(const uint8_t *fours, int64_t n, uint8_t *const *rows) {
+INLINE int64_t unbraid(const uint8_t *fours, int64_t n, uint8_t *const *rows) {
     int64_t x = 0;
     for (; x + 16 <= n; x += 16) {
         const uint8x16x4_t samples = vld4q_u8(fours + x * 4);
