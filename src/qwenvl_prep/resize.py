@@ -70,6 +70,8 @@ def resize(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uin
         If its shape or a side does not fit.
     MemoryError
         If there is no memory for the result.
+    BackendError
+        If the environment names kernels which this CPU cannot run.
 
     Examples
     --------
@@ -81,7 +83,7 @@ def resize(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uin
 
     channels = _channels(pixels)
     in_height, in_width = pixels.shape[:2]
-    height, width = _sides(in_height, in_width, height, width)
+    _, _, height, width = _sides(in_height, in_width, height, width)
     _obey_environment()
     target = np.empty((height, width, *pixels.shape[2:]), np.uint8)
     _native.resample(
@@ -101,8 +103,9 @@ class Resizer:
     """
     The same resize for a picture whose rows come one after another.
 
-    Memory is that of the rows which one output row needs, whatever the height: a
-    picture of any size can be resized while it is read.
+    Memory is that of the rows which one output row needs, some
+    ``4 * height / out_height`` of them, so that a picture larger than memory can be
+    resized while it is read.
 
     Parameters
     ----------
@@ -124,6 +127,8 @@ class Resizer:
         If a size, the channels or the orientation do not fit.
     MemoryError
         If there is no memory for the weights and the rows between the passes.
+    BackendError
+        If the environment names kernels which this CPU cannot run.
 
     Examples
     --------
@@ -149,7 +154,10 @@ class Resizer:
         channels: int = 3,
         orientation: int = 1,
     ) -> None:
-        out_height, out_width = _sides(height, width, out_height, out_width)
+        sides = _sides(height, width, out_height, out_width)
+        height, width, out_height, out_width = sides
+        channels = integer("channels", channels)
+        orientation = integer("orientation", orientation)
         if channels not in {1, 3, 4}:
             raise ValueError(f"Expected 1, 3 or 4 channels but received {channels}")
         if orientation not in range(1, 9):
@@ -274,12 +282,18 @@ def _channels(pixels: NDArray[np.uint8]) -> int:
     return channels
 
 
-def _sides(height: int, width: int, out_height: int, out_width: int) -> tuple[int, int]:
-    out = integer("height", out_height), integer("width", out_width)
-    for side in (height, width, *out):
-        if not 1 <= side <= _native.MAX_SIDE:
-            raise ValueError(
-                f"Expected sides of at least 1, at most {_native.MAX_SIDE} but got "
-                f"{(height, width)} to {out}"
-            )
-    return out
+def _sides(
+    height: int, width: int, out_height: int, out_width: int
+) -> tuple[int, int, int, int]:
+    sides = (
+        integer("height", height),
+        integer("width", width),
+        integer("out_height", out_height),
+        integer("out_width", out_width),
+    )
+    if not all(1 <= side <= _native.MAX_SIDE for side in sides):
+        raise ValueError(
+            f"Expected sides of at least 1, at most {_native.MAX_SIDE} but got "
+            f"{sides[:2]} to {sides[2:]}"
+        )
+    return sides

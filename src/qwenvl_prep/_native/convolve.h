@@ -7,7 +7,11 @@
 #ifndef QVP_CONVOLVE_H
 #define QVP_CONVOLVE_H
 
+#include <stddef.h>
 #include <stdint.h>
+
+/* Products are checked as int64_t, and then allocated. */
+_Static_assert(sizeof(size_t) == sizeof(int64_t), "a 64-bit machine");
 
 /*
  * Weights are fixed point with 22 bits behind the point: 32 bits less 8 for the
@@ -97,14 +101,12 @@ struct qvp_kernels {
                  uint8_t *target);
 };
 
-/* The kernels of this name, or NULL if this CPU cannot run them. */
-const struct qvp_kernels *qvp_kernels_named(const char *name);
 /* The i-th kernels that this CPU can run, fastest first; NULL behind the last. */
 const struct qvp_kernels *qvp_kernels_at(int i);
 
 /*
  * A picture on its way: rows are fed from the top, finished rows come out.
- * Memory is that of the rows one output row needs, never of the picture.
+ * Memory is that of the rows one output row needs, 4 * height / out_height of them.
  */
 struct qvp_stream {
     const struct qvp_kernels *kernels;

@@ -24,9 +24,9 @@
  *   finish     (const sums *, uint8_t *bytes): the LANES results, clipped to 8 bits
  *   weave      (rows[LANES], channels, n_pixels, lines): fills the lines for as many
  *              pixels from the left as it can without reading beyond n_pixels, and
- *              tells how many; a multiple of 4
- *   turn       (columns, n, quarter, row_samples): n columns of LANES rows to LANES/4
- *              quarters of a block; may write up to QVP_PITCH - 1 samples more
+ *              tells how many; a multiple of 4, or all
+ *   turn       (columns, n, quarter, pitch): n columns of LANES rows to LANES/4 quarters
+ *              of a block; may read and write up to 3 more
  *   braid      (rows[4], n, fours): n samples of four rows to fours; tells how many
  *   unbraid    (fours, n, rows[4]): the way back; tells how many
  */
@@ -48,9 +48,7 @@ static int prepare(struct qvp_axis *axis) { return qvp_axis_pack(axis, split, WO
 
 /* Whole vectors are woven, so there is room for one step of them too many. */
 static int64_t scratch_bytes(int64_t in_width, int channels) {
-    const int64_t pixels = (in_width + 63) / 64 * 64;
-    int64_t bytes;
-    return __builtin_mul_overflow(pixels * channels, LANES, &bytes) ? INT64_MAX : bytes;
+    return (in_width + 63) / 64 * 64 * channels * LANES; /* sides are below 2^31 */
 }
 
 /* Fills the lines; rows beyond n_rows are the last row once more, and not used. */

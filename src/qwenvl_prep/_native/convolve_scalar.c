@@ -34,7 +34,7 @@ static inline void across_row(const struct qvp_axis *axis, const uint8_t *row,
         const uint8_t *samples = row + (int64_t)axis->starts[x] * channels;
         const int32_t *weights = axis->weights + x * axis->taps;
         int32_t sums[4] = {QVP_HALF, QVP_HALF, QVP_HALF, QVP_HALF};
-        for (int32_t k = 0; k < axis->counts[x]; k++) {
+        for (int64_t k = 0; k < axis->counts[x]; k++) {
             for (int c = 0; c < channels; c++) {
                 sums[c] += samples[k * channels + c] * weights[k];
             }
@@ -90,8 +90,8 @@ static void down(const struct qvp_axis *axis, int64_t y, const uint8_t *ring,
         for (int64_t x = 0; x < columns; x++) {
             sums[x] = QVP_HALF;
         }
-        for (int32_t k = 0; k < axis->counts[y]; k++) {
-            const int64_t row = (axis->starts[y] + (int64_t)k) % ring_rows;
+        for (int64_t k = 0; k < axis->counts[y]; k++) {
+            const int64_t row = (axis->starts[y] + k) % ring_rows;
             const uint8_t *samples = ring + row * pitch + left;
             for (int64_t x = 0; x < columns; x++) {
                 sums[x] += samples[x] * weights[k];

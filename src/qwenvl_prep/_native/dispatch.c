@@ -2,7 +2,6 @@
 #include "convolve.h"
 
 #include <stddef.h>
-#include <string.h>
 
 extern const struct qvp_kernels qvp_scalar;
 
@@ -44,14 +43,4 @@ const struct qvp_kernels *qvp_kernels_at(int i) {
         }
     }
     return NULL;
-}
-
-const struct qvp_kernels *qvp_kernels_named(const char *name) {
-    const struct qvp_kernels *kernels = NULL;
-    for (int i = 0; (kernels = qvp_kernels_at(i)) != NULL; i++) {
-        if (strcmp(kernels->name, name) == 0) {
-            break;
-        }
-    }
-    return kernels;
 }

@@ -1,3 +1,5 @@
+from typing import final
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,8 +12,10 @@ def backends() -> list[str]: ...
 def backend() -> str: ...
 def use_backend(name: str) -> None: ...
 
+@final
 class RowStream:
-    n_missing: int
+    @property
+    def n_missing(self) -> int: ...
     def __init__(
         self,
         height: int,

@@ -6,6 +6,7 @@ C code below takes and frees what it needs between the passes.
 :mod:`qwenvl_prep.resize` owns what sizes mean and allocates the output.
 """
 
+cimport cython
 from libc.stdint cimport int64_t, uint8_t, uintptr_t
 
 cdef extern from "convolve.h" nogil:
@@ -23,14 +24,9 @@ cdef extern from "convolve.h" nogil:
     cdef struct qvp_stream:
         int64_t in_height
         int64_t in_row_bytes
-        int64_t out_height
         int64_t out_row_bytes
         int64_t fed
-        int64_t given
     int QVP_OK
-    int QVP_NO_MEMORY
-    int QVP_TOO_LARGE
-    const qvp_kernels *qvp_kernels_named(const char *name)
     const qvp_kernels *qvp_kernels_at(int i)
     int qvp_stream_open(
         qvp_stream *stream, const qvp_kernels *kernels, const qvp_shape *shape
@@ -40,6 +36,13 @@ cdef extern from "convolve.h" nogil:
         qvp_stream *stream, const uint8_t *rows, int64_t n_rows, uint8_t *target
     )
     void qvp_stream_close(qvp_stream *stream)
+
+# One thread at a time, also where there is no GIL.
+cdef extern from * nogil:
+    bint __atomic_test_and_set(char *flag, int order)
+    void __atomic_clear(char *flag, int order)
+    int __ATOMIC_ACQUIRE
+    int __ATOMIC_RELEASE
 
 # Sample positions are kept in int32.
 MAX_SIDE = 2**31 - 1
@@ -75,19 +78,24 @@ def use_backend(str name):
         If this CPU cannot run kernels of that name.
     """
     global _kernels
-    if name not in backends():
-        raise ValueError(f"Expected one of {', '.join(backends())} but received {name}")
-    _kernels = qvp_kernels_named(name.encode())
+    names = backends()
+    if name not in names:
+        raise ValueError(f"Expected one of {', '.join(names)} but received {name}")
+    _kernels = qvp_kernels_at(<int>names.index(name))
 
 
-def is_height_first(height, width, out_height, out_width):
+def is_height_first(
+    int64_t height, int64_t width, int64_t out_height, int64_t out_width
+):
     """
     Tell which pass runs first, by Pillow 13's rule.
 
     The image between the passes is rounded to 8 bits, so the order shows in the
     bytes.  Pillow runs the downward pass first where it sheds more than twice as
-    many rows as the other pass sheds columns.
+    many rows as the other pass sheds columns.  Sides are at most ``MAX_SIDE``.
     """
+    cdef int64_t rows_shed
+    _check_sides(height, width, out_height, out_width, 1)
     rows_shed = height - out_height
     return rows_shed > 0 and rows_shed > 2 * (width - out_width)
 
@@ -109,6 +117,7 @@ cdef int _check_sides(
     return 0
 
 
+@cython.final
 cdef class RowStream:
     """
     A resize that is fed rows from the top and gives out finished rows.
@@ -135,7 +144,7 @@ cdef class RowStream:
     """
 
     cdef qvp_stream _stream
-    cdef bint _is_busy
+    cdef char _is_busy
 
     def __cinit__(
         self,
@@ -149,6 +158,7 @@ cdef class RowStream:
         bint mirrored_down=False,
     ):
         cdef qvp_shape shape
+        cdef const qvp_kernels *kernels = _kernels
         cdef int status
         _check_sides(height, width, out_height, out_width, channels)
         # Whole pictures need not fit memory, but their rows are counted in int64.
@@ -163,19 +173,30 @@ cdef class RowStream:
         shape.mirrored_across = mirrored_across
         shape.mirrored_down = mirrored_down
         with nogil:  # not interacting with Python objects from here, release the GIL
-            status = qvp_stream_open(&self._stream, _kernels, &shape)
-        if status == QVP_NO_MEMORY:
+            status = qvp_stream_open(&self._stream, kernels, &shape)
+        if status != QVP_OK:
             raise MemoryError(
                 f"no memory to resize {height} x {width} to {out_height} x {out_width}"
-            )
-        if status != QVP_OK:
-            raise ValueError(
-                f"Expected sizes whose weights fit memory but received "
-                f"{height} x {width} to {out_height} x {out_width}"
             )
 
     def __dealloc__(self):
         qvp_stream_close(&self._stream)
+
+    cdef int _enter(self) except -1:
+        if __atomic_test_and_set(&self._is_busy, __ATOMIC_ACQUIRE):
+            raise RuntimeError("Expected one thread at a time to feed a resizer")
+        return 0
+
+    cdef void _leave(self) noexcept:
+        __atomic_clear(&self._is_busy, __ATOMIC_RELEASE)
+
+    cdef int64_t _n_ready(self, int64_t n_rows) except -1:
+        cdef int64_t n_missing = self._stream.in_height - self._stream.fed
+        if not 0 <= n_rows <= n_missing:
+            raise ValueError(
+                f"Expected at most {n_missing} more rows but received {n_rows}"
+            )
+        return qvp_stream_ready(&self._stream, n_rows)
 
     @property
     def n_missing(self):
@@ -184,11 +205,11 @@ cdef class RowStream:
 
     def n_ready(self, int64_t n_rows):
         """Rows that come out if *n_rows* more are fed."""
-        if not 0 <= n_rows <= self._stream.in_height - self._stream.fed:
-            raise ValueError(
-                f"Expected at most {self.n_missing} more rows but received {n_rows}"
-            )
-        return qvp_stream_ready(&self._stream, n_rows)
+        self._enter()
+        try:
+            return self._n_ready(n_rows)
+        finally:
+            self._leave()
 
     def feed(self, const uint8_t[::1] rows, uint8_t[::1] target):
         """
@@ -208,6 +229,13 @@ cdef class RowStream:
         RuntimeError
             If another thread is feeding this stream.
         """
+        self._enter()
+        try:
+            self._feed(rows, target)
+        finally:
+            self._leave()
+
+    cdef int _feed(self, const uint8_t[::1] rows, uint8_t[::1] target) except -1:
         cdef uintptr_t source_start, source_end, target_start, target_end
         cdef uint8_t nothing = 0
         cdef uint8_t *into = &nothing
@@ -218,15 +246,13 @@ cdef class RowStream:
                 f"Expected rows of {self._stream.in_row_bytes} bytes but received "
                 f"{rows.shape[0]} bytes"
             )
-        if self._is_busy:
-            raise RuntimeError("Expected one thread at a time to feed a resizer")
-        n_bytes = self.n_ready(n_rows) * self._stream.out_row_bytes
+        n_bytes = self._n_ready(n_rows) * self._stream.out_row_bytes
         if target.shape[0] != n_bytes:
             raise ValueError(
                 f"Expected a target of {n_bytes} bytes but received {target.shape[0]}"
             )
         if n_rows == 0:
-            return
+            return 0
         if n_bytes:
             into = &target[0]
         source_start = <uintptr_t>&rows[0]
@@ -235,10 +261,9 @@ cdef class RowStream:
         target_end = target_start + <uintptr_t>n_bytes
         if source_start < target_end and target_start < source_end:
             raise ValueError("Expected source and target that do not overlap")
-        self._is_busy = True
         with nogil:  # not interacting with Python objects from here, release the GIL
             qvp_stream_feed(&self._stream, &rows[0], n_rows, into)
-        self._is_busy = False
+        return 0
 
 
 def resample(

@@ -31,10 +31,28 @@ static uint8_t *take(int64_t rows, int64_t row_bytes, int *status) {
     return memset(memory, 0, (size_t)size);
 }
 
+static int64_t at_most_a_block(int64_t rows) {
+    return rows < QVP_BLOCK ? rows : QVP_BLOCK;
+}
+
 static int open_axis(struct qvp_axis *axis, const struct qvp_kernels *kernels,
                      int64_t in_size, int64_t out_size, int mirrored) {
     const int status = qvp_axis_make(axis, in_size, out_size, mirrored);
     return status == QVP_OK ? kernels->prepare(axis) : status;
+}
+
+/* Down first, or alone. */
+static int is_down_first(const struct qvp_stream *stream) {
+    return stream->needs_down && (stream->height_first || !stream->needs_across);
+}
+
+/* Across behind the downward pass, or alone. */
+static int is_across_last(const struct qvp_stream *stream) {
+    return stream->needs_across && (stream->height_first || !stream->needs_down);
+}
+
+static int64_t block_pitch(const struct qvp_stream *stream) {
+    return round_up(stream->out_row_bytes, QVP_PITCH);
 }
 
 int qvp_stream_open(struct qvp_stream *stream, const struct qvp_kernels *kernels,
@@ -64,25 +82,24 @@ int qvp_stream_open(struct qvp_stream *stream, const struct qvp_kernels *kernels
         status = open_axis(&stream->down, kernels, shape->height, shape->out_height,
                            shape->mirrored_down);
     }
-    const int is_down_first =
-        stream->needs_down && (stream->height_first || !stream->needs_across);
     if (status == QVP_OK && (stream->needs_across || stream->needs_down)) {
-        stream->waiting = take(QVP_BLOCK, stream->in_row_bytes, &status);
+        stream->waiting =
+            take(at_most_a_block(shape->height), stream->in_row_bytes, &status);
     }
-    if (status == QVP_OK && stream->needs_across && is_down_first) {
-        stream->staged = take(QVP_BLOCK, stream->in_row_bytes, &status);
+    if (status == QVP_OK && stream->needs_across && is_down_first(stream)) {
+        stream->staged =
+            take(at_most_a_block(shape->out_height), stream->in_row_bytes, &status);
     }
     if (status == QVP_OK && stream->needs_down) {
         /* A window may begin and end within a four, and one block comes on top. */
         stream->ring_rows = round_up(stream->down.taps + 3 + QVP_BLOCK, QVP_BLOCK);
         stream->pitch = round_up(
-            is_down_first ? stream->in_row_bytes : stream->out_row_bytes, QVP_PITCH);
+            is_down_first(stream) ? stream->in_row_bytes : stream->out_row_bytes,
+            QVP_PITCH);
         stream->ring = take(stream->ring_rows, stream->pitch, &status);
     }
-    if (status == QVP_OK && stream->needs_across &&
-        (is_down_first || !stream->needs_down)) {
-        stream->block =
-            take(QVP_BLOCK, round_up(stream->out_row_bytes, QVP_PITCH), &status);
+    if (status == QVP_OK && is_across_last(stream)) {
+        stream->block = take(QVP_BLOCK, block_pitch(stream), &status);
     }
     return status;
 }
@@ -96,10 +113,6 @@ void qvp_stream_close(struct qvp_stream *stream) {
     free(stream->block);
     free(stream->scratch);
     memset(stream, 0, sizeof *stream);
-}
-
-static int is_across_last(const struct qvp_stream *stream) {
-    return stream->needs_across && (stream->height_first || !stream->needs_down);
 }
 
 /* Rows that the downward pass can make once so many have been taken. */
@@ -134,7 +147,7 @@ int64_t qvp_stream_ready(const struct qvp_stream *stream, int64_t n_rows) {
 
 static uint8_t *give_across(struct qvp_stream *stream, const uint8_t *rows,
                             int64_t n_rows, uint8_t *target) {
-    const int64_t pitch = round_up(stream->out_row_bytes, QVP_PITCH);
+    const int64_t pitch = block_pitch(stream);
     stream->kernels->across(&stream->across, stream->channels, rows, n_rows,
                             stream->scratch, stream->block, pitch);
     stream->kernels->scatter(stream->block, pitch, n_rows, stream->out_row_bytes,
@@ -172,7 +185,7 @@ static uint8_t *take_block(struct qvp_stream *stream, const uint8_t *rows,
     /* Only the last block is short, so each begins where a block of the ring does. */
     uint8_t *block =
         stream->ring + stream->taken % stream->ring_rows * stream->pitch;
-    if (is_across_last(stream) || !stream->needs_across) {
+    if (is_down_first(stream)) {
         stream->kernels->gather(rows, n_rows, stream->in_row_bytes, block,
                                 stream->pitch);
     } else {
