@@ -10,6 +10,7 @@ wanted, the large one never exists in one piece.
 from __future__ import annotations
 
 import dataclasses
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -32,7 +33,7 @@ from qwenvl_prep.resize import Resizer
 from qwenvl_prep.strips import is_for_vips, strips
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
 
     from numpy.typing import NDArray
 
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from qwenvl_prep.sources import LargeFile
 
     # Arrays of uint8, shape (rows, width, samples), from the top.
-    _Strips: TypeAlias = Iterator[NDArray[np.uint8]]
+    _Strips: TypeAlias = Generator[NDArray[np.uint8]]
 
 _T = TypeVar("_T")
 
@@ -195,13 +196,16 @@ def _read(
             f"{stored.bit_depth}; convert it to PNG or 8-bit JPEG first",
             format="JPEG",
         )
+    # Closed, because an error's frames keep the strips, and they libvips' objects.
     try:
-        return use(_file_strips(file, stored))
+        with closing(_file_strips(file, stored)) as parts:
+            return use(parts)
     except DamagedImageError:
         mended = _mended(file, stored)
         if mended is None:
             raise
-    return use(_file_strips(mended, stored))
+    with closing(_file_strips(mended, stored)) as parts:
+        return use(parts)
 
 
 def _file_strips(file: bytes | LargeFile, stored: ImageInfo) -> _Strips:

@@ -20,7 +20,7 @@ from qwenvl_prep.headers import ImageInfo
 from qwenvl_prep.strips import strips
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from numpy.typing import NDArray
     from PIL import Image
@@ -81,7 +81,7 @@ def copied_image(image: Image.Image, info: ImageInfo) -> Image.Image:
         return image.copy()
 
 
-def pillow_strips(data: bytes, info: ImageInfo) -> Iterator[NDArray[np.uint8]]:
+def pillow_strips(data: bytes, info: ImageInfo) -> Generator[NDArray[np.uint8]]:
     """Read a file with the one plugin of its type; see :func:`image_strips`."""
     from PIL import Image
 
@@ -92,7 +92,7 @@ def pillow_strips(data: bytes, info: ImageInfo) -> Iterator[NDArray[np.uint8]]:
         yield from _strips_of(image, info.format, info)
 
 
-def heif_strips(data: bytes, info: ImageInfo) -> Iterator[NDArray[np.uint8]]:
+def heif_strips(data: bytes, info: ImageInfo) -> Generator[NDArray[np.uint8]]:
     """Read a HEIC with pillow_heif, upright; see :func:`image_strips`."""
     try:
         import pillow_heif
@@ -109,7 +109,7 @@ def heif_strips(data: bytes, info: ImageInfo) -> Iterator[NDArray[np.uint8]]:
         yield from _strips_of(image, info.format, info)
 
 
-def image_strips(image: Image.Image, info: ImageInfo) -> Iterator[NDArray[np.uint8]]:
+def image_strips(image: Image.Image, info: ImageInfo) -> Generator[NDArray[np.uint8]]:
     """
     Convert an image that somebody else has opened, strip by strip.
 
@@ -140,7 +140,7 @@ def image_strips(image: Image.Image, info: ImageInfo) -> Iterator[NDArray[np.uin
 
 def _strips_of(
     image: Image.Image, name: str, info: ImageInfo
-) -> Iterator[NDArray[np.uint8]]:
+) -> Generator[NDArray[np.uint8]]:
     image.load()
     check_size(image.height, image.width, info)
     if image.mode in {"I", "F"}:

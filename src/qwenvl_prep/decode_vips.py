@@ -22,7 +22,7 @@ from qwenvl_prep.errors import (
 from qwenvl_prep.strips import strips
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from numpy.typing import NDArray
 
@@ -40,9 +40,10 @@ _LOADERS = {
     "WEBP": "webpload_source",
 }
 
-# libjpeg fills the rows that a JPEG lacks with grey and calls that a warning, so its
-# warnings count as damage; libpng's are about colour profiles and the like.
-_FAIL_ON = {"JPEG": "warning"}
+# libjpeg fills the rows that a JPEG lacks with grey and calls that a warning, and so
+# does libvips with a TIFF's tile that cannot be decoded: both count as damage.
+# libpng's warnings are about colour profiles and the like.
+_FAIL_ON = {"JPEG": "warning", "TIFF": "warning"}
 
 _SAMPLES: dict[str, np.dtype[Any]] = {
     "uchar": np.dtype(np.uint8),
@@ -55,7 +56,7 @@ _user_of_vips: int | None = None
 
 def vips_strips(
     file: bytes | LargeFile, info: ImageInfo
-) -> Iterator[NDArray[np.uint8]]:
+) -> Generator[NDArray[np.uint8]]:
     """
     Read a file from its first row to its last.
 
@@ -85,6 +86,10 @@ def vips_strips(
     import pyvips
 
     _check_not_forked()
+    if info.format == "WEBP" and not isinstance(file, bytes):
+        # libvips reads all of it before it decodes, into memory of glib's, which ends
+        # the process where there is none.
+        file = file.read()
     image = region = None
     with _Feed(file) as feed:
         try:

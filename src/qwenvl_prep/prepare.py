@@ -222,6 +222,8 @@ def prepare_many(
             return without_frames(exc)
         except TypeError as exc:  # a hole in a column of a million rows
             return SourceError(str(exc))
+        except MemoryError:
+            return ImageError("There was no memory to copy an image")
 
     def attempt(source: Source | QwenVLPrepError) -> PreparedImage | QwenVLPrepError:
         if isinstance(source, QwenVLPrepError):

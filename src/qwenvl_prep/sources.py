@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from qwenvl_prep.data_uri import from_data_uri
-from qwenvl_prep.errors import DamagedImageError, SourceError
+from qwenvl_prep.errors import ImageError, SourceError
 from qwenvl_prep.headers import HeaderReader
 from qwenvl_prep.limits import DEFAULT_LIMITS, Limits
 
@@ -272,8 +272,8 @@ def open_source(
             return
         try:
             yield file
-        except DamagedImageError:
-            # Half of one picture and half of another looks like damage.
+        except ImageError:
+            # Half of one picture and half of another looks like damage, or worse.
             file.check_unchanged()
             raise
         file.check_unchanged()

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import pyvips
 from PIL import Image, ImageOps
 
 from qwenvl_prep import decode, decode_vips, get_model, prepare, sources
@@ -660,3 +661,56 @@ def test_large_pictures_are_never_held_whole(large_files, name):
     )
     assert finished.returncode == 0, finished.stderr
     assert int(finished.stdout) <= 128 * 1_024
+
+
+@pytest.mark.parametrize("compression", ["deflate", "lzw"])
+def test_a_tile_that_cannot_be_decoded_is_damage(photo, compression):
+    """
+    Prove that a TIFF's broken tile is refused.
+
+    libvips only warns of it, and gave black or half a tile.
+    """
+    pixels = np.asarray(photo.resize((160, 120)))
+    data = bytearray(
+        pyvips.Image.new_from_array(pixels).tiffsave_buffer(
+            tile=True, tile_width=64, tile_height=64, compression=compression
+        )
+    )
+    assert np.array_equal(decoded(bytes(data)), pixels)
+    refused = 0
+    for at in range(100, 2_100, 100):
+        broken = bytearray(data)
+        broken[at] ^= 0x55
+        try:
+            with Image.open(io.BytesIO(broken)) as image:
+                image.load()
+        except OSError:
+            with pytest.raises(DamagedImageError):
+                decoded(bytes(broken))
+            refused += 1
+    assert refused > 2
+
+
+@pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
+def test_an_error_of_the_resizer_leaves_no_object_of_libvips(
+    monkeypatch, photo, encoded, error
+):
+    """Prove that whoever keeps such an error keeps none of libvips' objects."""
+
+    class Failing:
+        def __init__(self, *_: object, **_options: object) -> None:
+            raise error
+
+    data = encoded(photo, "PNG")
+    decoded(data, size=(28, 28))
+    monkeypatch.setattr(decode, "Resizer", Failing)
+    gc.collect()
+
+    def count() -> int:
+        return sum(isinstance(one, pyvips.GObject) for one in gc.get_objects())
+
+    before = count()
+    with pytest.raises(error) as caught:
+        decoded(data, size=(28, 28))
+    assert count() == before
+    assert caught.value.__traceback__ is not None
