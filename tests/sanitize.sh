@@ -32,9 +32,8 @@ export PYTHONMALLOC=malloc
 export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:abort_on_error=1
 export UBSAN_OPTIONS=print_stacktrace=1:abort_on_error=1
 
-# What neither adds a native call nor a size is left out, for its time; so is one test
-# that measures Python's memory, which depends on how fast the workers are.
+# What neither adds a native call nor a size is left out, for its time.
 exec env LD_PRELOAD="$runtime" "$python" -m pytest \
     tests/native tests/reference tests/unit/test_geometry.py \
     tests/unit/test_prepare.py tests/property/test_geometry_laws.py \
-    -k 'not mutated and not bombs and not test_many_holds_no_results' "$@"
+    -k 'not mutated and not bombs' "$@"
