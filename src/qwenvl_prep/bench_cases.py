@@ -213,9 +213,8 @@ def problem_of(path: Path, image: PreparedImage) -> str:
         if sent.size != (image.width, image.height):
             return f"sent as {sent.height}×{sent.width}, planned otherwise"
     # Compared before JPEG, which would hide what it rounds away.
-    pixels = decode(path.read_bytes(), info).data
-    if image.plan.is_resized:
-        pixels = qp.resize(pixels, image.height, image.width)
+    size = (image.height, image.width) if image.plan.is_resized else None
+    pixels = decode(path.read_bytes(), info, size=size).data
     of_pillow = np.asarray(picture_of_pillow(path, image.height, image.width))
     return "" if np.array_equal(pixels, of_pillow) else "pixels differ from Pillow's"
 

@@ -16,7 +16,7 @@ import pyvips
 from PIL import Image
 
 import qwenvl_prep as qp
-from qwenvl_prep import bench, bench_large, bench_peers, bench_rivals
+from qwenvl_prep import bench, bench_large, bench_peers, bench_rivals, decode
 from qwenvl_prep.bench_measure import Comparison, Measurement, Way, measure
 from qwenvl_prep.bench_pictures import photo_pixels, screen_pixels
 from qwenvl_prep.bench_targets import differing
@@ -142,14 +142,16 @@ def test_wrong_answer_is_shown_and_exits_1(capsys, monkeypatch):
 
 def test_wrong_pixels_are_found_behind_jpeg(capsys, monkeypatch, tmp_path):
     """One byte of one pixel is enough, though JPEG would have rounded it away."""
-    honest = qp.resize
 
-    def off_by_one(pixels, height, width):
-        resized = honest(pixels, height, width)
-        resized[0, 0, 0] ^= 1
-        return resized
+    class OffByOne(qp.Resizer):
+        """As prepare uses it, but for the first byte of each part."""
 
-    monkeypatch.setattr(qp, "resize", off_by_one)
+        def feed(self, rows, *, out=None):
+            ready = super().feed(rows, out=out)
+            ready.reshape(-1)[:1] ^= 1
+            return ready
+
+    monkeypatch.setattr(decode, "Resizer", OffByOne)
     path = tmp_path / "photo.jpg"
     rng = np.random.default_rng(0)
     Image.fromarray(photo_pixels(900, 1200, rng=rng)).save(path)
