@@ -46,7 +46,7 @@ int qvp_axis_make(struct qvp_axis *axis, int64_t in_size, int64_t out_size,
     axis->taps = taps;
     if (__builtin_mul_overflow(out_size, taps, &cells) ||
         cells > INT64_MAX / (int64_t)sizeof(double)) {
-        return QVP_TOO_LARGE;
+        return QVP_NO_MEMORY;
     }
     double *row = malloc((size_t)taps * sizeof(double)); /* product checked above */
     axis->starts = malloc((size_t)out_size * sizeof(int32_t));
@@ -106,7 +106,7 @@ int qvp_axis_pack(struct qvp_axis *axis, qvp_split *split, int64_t words_per_fou
     }
     axis->most_fours = most;
     if (__builtin_mul_overflow(out_size * words_per_four, most, &words)) {
-        return QVP_TOO_LARGE;
+        return QVP_NO_MEMORY;
     }
     axis->packed = calloc((size_t)words, sizeof(int32_t));
     if (!axis->packed) {

@@ -30,8 +30,7 @@ _Static_assert(sizeof(size_t) == sizeof(int64_t), "a 64-bit machine");
 
 enum qvp_status {
     QVP_OK = 0,
-    QVP_NO_MEMORY = 1,
-    QVP_TOO_LARGE = 2,
+    QVP_NO_MEMORY = 1, /* or more of it than an int64_t counts */
 };
 
 /*

@@ -77,7 +77,7 @@ INLINE __m256i words_of_row(const uint8_t *row, const int channels) {
 
 /* Vectors of 32 bytes are 32, 8 and 8 pixels; of three channels, 28 bytes are read. */
 INLINE int64_t weave(const uint8_t *const *rows, const int channels, int64_t n_pixels,
-                      uint8_t *lines) {
+                     uint8_t *lines) {
     const int64_t step = channels == 1 ? 32 : 8;
     const int64_t n_read = channels == 3 ? 28 : 32;
     const int n_words = channels == 3 ? 3 : 4;

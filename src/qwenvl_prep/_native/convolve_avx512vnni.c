@@ -72,7 +72,7 @@ INLINE __m512i words_of_row(const uint8_t *row, const int channels, __mmask64 ma
 
 /* Vectors of 64 bytes are 64, 16 and 16 pixels; a mask keeps the last in its row. */
 INLINE int64_t weave(const uint8_t *const *rows, const int channels, int64_t n_pixels,
-                      uint8_t *lines) {
+                     uint8_t *lines) {
     const int64_t step = channels == 1 ? 64 : 16;
     const int n_words = channels == 3 ? 3 : 4;
     for (int64_t x = 0; x < n_pixels; x += step) {

@@ -79,7 +79,7 @@ INLINE void words_of_row(const uint8_t *row, const int channels, uint32x4_t *wor
 
 /* Four words of four rows: the k-th words go to the k-th next line. */
 INLINE void turn_words(uint32x4_t a, uint32x4_t b, uint32x4_t c, uint32x4_t d,
-                        uint8_t *line, int64_t next) {
+                       uint8_t *line, int64_t next) {
     const uint64x2_t ab[2] = {vreinterpretq_u64_u32(vtrn1q_u32(a, b)),
                               vreinterpretq_u64_u32(vtrn2q_u32(a, b))};
     const uint64x2_t cd[2] = {vreinterpretq_u64_u32(vtrn1q_u32(c, d)),
@@ -94,7 +94,7 @@ INLINE void turn_words(uint32x4_t a, uint32x4_t b, uint32x4_t c, uint32x4_t d,
 
 /* Sixteen pixels at a time; what is less is left over. */
 INLINE int64_t weave(const uint8_t *const *rows, const int channels, int64_t n_pixels,
-                      uint8_t *lines) {
+                     uint8_t *lines) {
     const int64_t next = (int64_t)channels * LANES * 4;
     int64_t x = 0;
     for (; x + 16 <= n_pixels; x += 16) {

@@ -16,7 +16,7 @@ static uint8_t *take(int64_t rows, int64_t row_bytes, int *status) {
     int64_t size;
     if (__builtin_mul_overflow(rows, row_bytes, &size) ||
         size > INT64_MAX - CACHE_LINE) {
-        *status = QVP_TOO_LARGE;
+        *status = QVP_NO_MEMORY;
         return NULL;
     }
     if (size == 0) {
