@@ -13,6 +13,7 @@ import logging
 import os
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -215,13 +216,24 @@ def count(
 
 @cli.command("probe")
 @_INPUTS
+@click.option(
+    "--frame",
+    type=click.IntRange(0),
+    help="Frame, page or picture of a file with several, from 0.",
+)
 @_options(_JSON, _QUIET)
-def probe_command(inputs: tuple[str, ...], as_json: bool, quiet: bool) -> None:
+def probe_command(
+    inputs: tuple[str, ...], frame: int | None, as_json: bool, quiet: bool
+) -> None:
     """Show what the headers of images say."""
     refused: steps.Refused = []
     rows = []
     for name, info in steps.each(
-        inputs, probe, quiet=quiet, as_json=as_json, refused=refused
+        inputs,
+        partial(probe, frame=frame),
+        quiet=quiet,
+        as_json=as_json,
+        refused=refused,
     ):
         rows.append((name, info))
         if as_json:

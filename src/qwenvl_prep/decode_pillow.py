@@ -17,6 +17,7 @@ import numpy as np
 from qwenvl_prep.damage import broken, check_size
 from qwenvl_prep.errors import DecodeLimitError, ImageError, UnsupportedFormatError
 from qwenvl_prep.headers import ImageInfo
+from qwenvl_prep.headers.icons import one_of_icns, one_of_ico
 from qwenvl_prep.strips import strips
 
 if TYPE_CHECKING:
@@ -46,10 +47,13 @@ _PLUGINS = {
     "ICO": ["ICO"],
     "JPEG": ["JPEG"],
     "JPEG2000": ["JPEG2000"],
+    "PNG": ["PNG"],
     "SGI": ["SGI"],
     "TIFF": ["TIFF"],
     "WEBP": ["WEBP"],
 }
+
+_ONE_OF = {"ICNS": one_of_icns, "ICO": one_of_ico}
 
 # What Pillow says of a sound file whose kind it does not read.
 _UNSUPPORTED = re.compile("unsupported|not supported|not configured", re.IGNORECASE)
@@ -82,14 +86,22 @@ def copied_image(image: Image.Image, info: ImageInfo) -> Image.Image:
 
 
 def pillow_strips(data: bytes, info: ImageInfo) -> Generator[NDArray[np.uint8]]:
-    """Read a file with the one plugin of its type; see :func:`image_strips`."""
+    """
+    Read a file with the one plugin of its type; see :func:`image_strips`.
+
+    A frame of an animation is the whole canvas, as Pillow lays the frames up to it on
+    each other; so it takes the time of them all.
+    """
     from PIL import Image
 
-    with (
-        _door(info.format, info),
-        Image.open(io.BytesIO(data), formats=_PLUGINS[info.format]) as image,
-    ):
-        yield from _strips_of(image, info.format, info)
+    with _door(info.format, info):
+        if info.frame is not None and info.format in _ONE_OF:
+            # Pillow tells an icon's pictures apart by their size, which two may share.
+            data = _ONE_OF[info.format](data, info.frame)
+        with Image.open(io.BytesIO(data), formats=_PLUGINS[info.format]) as image:
+            if info.frame and info.format not in _ONE_OF:
+                image.seek(info.frame)
+            yield from _strips_of(image, info.format, info)
 
 
 def heif_strips(data: bytes, info: ImageInfo) -> Generator[NDArray[np.uint8]]:
@@ -105,7 +117,17 @@ def heif_strips(data: bytes, info: ImageInfo) -> Generator[NDArray[np.uint8]]:
         ) from exc
     with _door(info.format, info):
         # libheif turns the picture by itself; the EXIF tag must not turn it again.
-        image = pillow_heif.open_heif(data, convert_hdr_to_8bit=True).to_pillow()
+        found = pillow_heif.open_heif(data, convert_hdr_to_8bit=True)
+        if info.frame is None:
+            image = found.to_pillow()
+        elif info.frame < len(found):
+            image = found[info.frame].to_pillow()
+        else:
+            raise UnsupportedFormatError(
+                f"Expected a picture of its own but frame {info.frame} of this HEIF is "
+                f"one of a sequence, which is not read here; convert it first",
+                format=info.format,
+            )
         yield from _strips_of(image, info.format, info)
 
 

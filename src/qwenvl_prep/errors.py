@@ -10,6 +10,7 @@ What can go wrong, in one tree.
     │   ├── UnsupportedFormatError   a picture, of a type that is not read here
     │   ├── DamagedImageError        broken, or it ends too early
     │   ├── DecodeLimitError         the header announces more than the limits
+    │   ├── FrameError               no such frame, page or picture in the file
     │   ├── AspectRatioError         above 200:1, so no size is legal
     │   ├── IllegalImageError        against the rules, and cannot be mended
     │   └── EncodedSizeError         above the byte limit at any quality
@@ -68,6 +69,7 @@ __all__ = [
     "DecodeLimitError",
     "EncodedSizeError",
     "ForkedProcessError",
+    "FrameError",
     "IllegalImageError",
     "ImageError",
     "ImagesRefusedError",
@@ -203,6 +205,22 @@ class DecodeLimitError(ImageError):
     limit_name: str
     actual: int
     limit: int
+
+
+class FrameError(ImageError):
+    """
+    The file has no such frame, page or picture.
+
+    Attributes
+    ----------
+    frame : int
+        What was asked for, counted from 0; as it came, if it is no whole number.
+    n_frames : int
+        How many there are; 0 where the file was not looked at.
+    """
+
+    frame: int
+    n_frames: int
 
 
 class AspectRatioError(ImageError):

@@ -29,6 +29,8 @@ class Limits:
     max_streamed_pixels : int
         Largest area where only a small copy is wanted and rows are dropped as they
         are read: a JPEG of one scan, a PNG without interlacing or a TIFF, resized.
+        A later frame of an animation counts with all frames before it, each as large
+        as the canvas, because they are decoded and dropped on the way to it.
     max_channels : int
         Most samples per pixel.
     max_decoded_bytes : int
@@ -73,6 +75,9 @@ class Limits:
             _check("max_streamed_pixels", pixels, limit, "pixels, read row by row,")
         else:
             _check("max_pixels", pixels, self.max_pixels, "pixels")
+        if info.frame and info.format in _LATER_FRAME_BYTES:
+            area, limit = pixels * (info.frame + 1), self.max_streamed_pixels
+            _check("max_streamed_pixels", area, limit, "pixels in the frames up to it")
         _check("max_channels", info.channels, self.max_channels, "samples per pixel")
         _check(
             "max_decoded_bytes",
@@ -87,6 +92,9 @@ DEFAULT_LIMITS = Limits()
 # Decoders that take more than their picture: bytes a pixel at the peak, measured on
 # 24 megapixels with Pillow 13.0.0 and libvips 8.18.7.
 _PEAK_BYTES = {"AVIF": 12, "ICO": 12, "JPEG2000": 25, "WEBP": 12}
+# And those through which Pillow decodes frame after frame, at a later frame; measured
+# on 16 megapixels, with and without alpha.
+_LATER_FRAME_BYTES = {"AVIF": 21, "GIF": 17, "PNG": 12, "WEBP": 17}
 
 # Rows that libvips 8.18.7 holds of a streamed picture, measured on widths from 8,000
 # to 64,000: half of them in its cache of lines, the rest in buffers and between them.
@@ -118,9 +126,11 @@ def decoded_bytes(info: ImageInfo, *, is_whole: bool = True) -> int:
         strip = info.encoded_size if info.format == "TIFF" else 0
         rows = row * (_STREAMED_ROWS + _STREAMED_COPIES * info.rows_at_once)
         return strip + min(rows, picture if info.rows_at_once == 1 else 2 * picture)
+    known = _PEAK_BYTES | _LATER_FRAME_BYTES if info.frame else _PEAK_BYTES
+    peak = pixels * known.get(info.format, 0)
     if not info.is_progressive:
-        return max(picture, pixels * _PEAK_BYTES.get(info.format, 0))
-    return picture * 3 if info.format == "JPEG" else picture * 2
+        return max(picture, peak)
+    return max(peak, picture * (3 if info.format == "JPEG" else 2))
 
 
 def _check(name: str, actual: int, limit: int, what: str) -> None:

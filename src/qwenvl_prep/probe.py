@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from qwenvl_prep.errors import ImageError, NotAnImageError
+from qwenvl_prep.errors import FrameError, ImageError, NotAnImageError
 from qwenvl_prep.headers import HeaderReader, ImageInfo, read_header
+from qwenvl_prep.headers.refuse import as_frame, check_frame
 from qwenvl_prep.sources import as_source, open_header
 
 if TYPE_CHECKING:
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["ImageInfo", "probe", "probe_file"]
 
 
-def probe(source: Any) -> ImageInfo:
+def probe(source: Any, *, frame: int | None = None) -> ImageInfo:
     """
     Read what the header of an image says.
 
@@ -22,11 +24,18 @@ def probe(source: Any) -> ImageInfo:
     ----------
     source : str, path, bytes-like, binary file, Pillow image or array
         See :func:`qwenvl_prep.sources.as_source`.
+    frame : int, optional
+        Which frame of an animation, page of a TIFF, picture of an icon, of an MPO or
+        of a HEIF is described, counted from 0 in the order of the file.  Without it:
+        the first one, the largest of an icon, the primary one of a HEIF.  A Pillow
+        image is taken where it stands, so only that frame can be asked for; of an
+        array, frame 0.
 
     Returns
     -------
     ImageInfo
         Type, size, orientation, alpha, depth, frames; taken from the content only.
+        A frame of an animation is the whole canvas, not the part that changes.
 
     Raises
     ------
@@ -38,6 +47,9 @@ def probe(source: Any) -> ImageInfo:
         If it is a picture of a type that is not read here.
     DamagedImageError
         If the header is broken or ends too early.
+    FrameError
+        If there is no such frame.  Frames are counted as far as 256 KiB of header
+        bytes reach, which for a GIF are some 5 MB of the file.
 
     Examples
     --------
@@ -47,20 +59,23 @@ def probe(source: Any) -> ImageInfo:
     """
     source = as_source(source)
     if source.pixels is not None:
-        return _probe_pixels(source)
+        return _probe_pixels(source, frame)
     with open_header(source) as reader:
-        return read_header(reader)
+        return read_header(reader, frame)
 
 
-def probe_file(file: bytes | LargeFile) -> ImageInfo:
+def probe_file(file: bytes | LargeFile, *, frame: int | None = None) -> ImageInfo:
     """Read what the header of an opened file says; see :func:`probe`."""
     if isinstance(file, bytes):
-        return read_header(HeaderReader.from_bytes(file))
-    return read_header(file.header())
+        return read_header(HeaderReader.from_bytes(file), frame)
+    return read_header(file.header(), frame)
 
 
-def _probe_pixels(source: Source) -> ImageInfo:
+def _probe_pixels(source: Source, frame: int | None) -> ImageInfo:
     pixels = source.pixels
+    if frame is not None:
+        frame = as_frame(frame)
+        _check_standing(pixels, frame)
     if hasattr(pixels, "getexif"):
         from qwenvl_prep.decode import probe_pillow
 
@@ -71,7 +86,23 @@ def _probe_pixels(source: Source) -> ImageInfo:
         raise ImageError(
             f"Expected a picture but received {info.height} × {info.width} pixels"
         )
-    return info
+    return info if frame is None else dataclasses.replace(info, frame=frame)
+
+
+def _check_standing(pixels: Any, frame: int) -> None:
+    """Refuse any frame but the one at which a Pillow image stands, or an array's 0."""
+    # Seeking, or only counting, would change an image that belongs to the caller.
+    stands_at = pixels.tell() if hasattr(pixels, "tell") else 0
+    if frame == stands_at:
+        return
+    if not hasattr(pixels, "tell"):
+        check_frame(frame, 1)
+    raise FrameError(
+        f"Expected frame {stands_at}, at which this Pillow image stands, but received "
+        f"{frame}; call its seek({frame}) first, or hand over the file",
+        frame=frame,
+        n_frames=0,
+    )
 
 
 def _probe_array(array: Any) -> ImageInfo:

@@ -30,6 +30,9 @@ _MANY_FRAMES = 1_000
 
 def is_for_vips(info: ImageInfo) -> bool:
     """Tell whether libvips reads a file to the same pixels as Pillow, in strips."""
+    if info.frame:
+        # libvips takes the first frame, unless its loader is told another one.
+        return False
     if info.format == "TIFF":
         # Extra samples and orientation mean something else to each TIFF reader;
         # Pillow is the reference there.

@@ -8,6 +8,7 @@ of a file. Only our own errors leave it, whatever the bytes are.
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from qwenvl_prep.errors import DamagedImageError
@@ -21,7 +22,7 @@ from qwenvl_prep.headers.jpeg import read_jpeg
 from qwenvl_prep.headers.jpeg2000 import CODESTREAM, read_j2k, read_jp2
 from qwenvl_prep.headers.png import read_png
 from qwenvl_prep.headers.reader import BudgetExceeded, HeaderReader, ShortRead
-from qwenvl_prep.headers.refuse import damaged
+from qwenvl_prep.headers.refuse import as_frame, check_frame, damaged
 from qwenvl_prep.headers.sgi import read_sgi
 from qwenvl_prep.headers.tiff import read_tiff
 from qwenvl_prep.headers.webp import read_webp
@@ -47,8 +48,19 @@ _BY_SIGNATURE: tuple[tuple[bytes, str, Callable[[HeaderReader], ImageInfo]], ...
     (b"\x01\xda", "SGI", read_sgi),
 )
 
+# Types whose frames differ in more than their pixels.
+_BY_FRAME: dict[str, Callable[[HeaderReader, int], ImageInfo]] = {
+    "GIF": read_gif,
+    "HEIF": read_heif,
+    "ICNS": read_icns,
+    "ICO": read_ico,
+    "JPEG": read_jpeg,
+    "TIFF": read_tiff,
+    "WEBP": read_webp,
+}
 
-def read_header(reader: HeaderReader) -> ImageInfo:
+
+def read_header(reader: HeaderReader, frame: int | None = None) -> ImageInfo:
     """
     Tell what picture some bytes hold.
 
@@ -56,11 +68,16 @@ def read_header(reader: HeaderReader) -> ImageInfo:
     ----------
     reader : HeaderReader
         The bytes, of a file or of a buffer.
+    frame : int, optional
+        Which frame of an animation, page of a TIFF, picture of an icon, of an MPO or
+        of a HEIF is described, counted from 0 in the order of the file.  Without it:
+        the first one, the largest of an icon, the primary one of a HEIF.
 
     Returns
     -------
     ImageInfo
-        Height and width as stored, orientation, channels and the rest.
+        Height and width as stored, orientation, channels and the rest.  A frame of an
+        animation is the whole canvas, with all frames up to it laid on each other.
 
     Raises
     ------
@@ -70,6 +87,8 @@ def read_header(reader: HeaderReader) -> ImageInfo:
         If they are a picture of a type that is not read here.
     DamagedImageError
         If the header is broken, ends too early or takes more than 256 KiB.
+    FrameError
+        If there is no such frame; those beyond what 256 KiB reach are not counted.
     SourceError
         If the file cannot be read.
 
@@ -82,7 +101,9 @@ def read_header(reader: HeaderReader) -> ImageInfo:
     """
     name, read = _recognise(reader)
     try:
-        return _checked(name, read(reader))
+        if frame is None:
+            return _checked(name, read(reader))
+        return _checked(name, _read_frame(reader, name, read, as_frame(frame)))
     except ShortRead as exc:
         message = (
             f"Expected a whole {name} header but received a {name} that ends at byte "
@@ -102,6 +123,18 @@ def read_header(reader: HeaderReader) -> ImageInfo:
             "the file is damaged, obtain it again or save it anew"
         )
         raise DamagedImageError(message, format=name) from exc
+
+
+def _read_frame(
+    reader: HeaderReader,
+    name: str,
+    read: Callable[[HeaderReader], ImageInfo],
+    frame: int,
+) -> ImageInfo:
+    of_frame = _BY_FRAME.get(name)
+    info = read(reader) if of_frame is None else of_frame(reader, frame)
+    check_frame(frame, info.n_frames)
+    return replace(info, frame=frame)
 
 
 def _recognise(

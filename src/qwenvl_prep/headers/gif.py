@@ -1,8 +1,9 @@
-"""GIF: the screen, the first picture, and the number of pictures."""
+"""GIF: the screen, the pictures up to the wanted one, and how many there are."""
 
 from __future__ import annotations
 
 import struct
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from qwenvl_prep.headers.info import ImageInfo
@@ -87,8 +88,8 @@ def _palette_size(flags: int) -> int:
     return 3 << (flags & 7) + 1 if flags & 0x80 else 0
 
 
-def read_gif(reader: HeaderReader) -> ImageInfo:
-    """Read up to the first picture, then count the others."""
+def read_gif(reader: HeaderReader, frame: int = 0) -> ImageInfo:
+    """Read up to the wanted picture, then count the others."""
     width, height, flags = _screen.unpack(reader.read(6, 5))
     walk = _Walk(reader, 13 + _palette_size(flags))
     picture = walk.next_picture()
@@ -98,6 +99,21 @@ def read_gif(reader: HeaderReader) -> ImageInfo:
     # A first picture that reaches over the edge enlarges the screen, in Pillow.
     width = max(width, left + picture_width)
     height = max(height, top + picture_height)
+    frames = 1
+    # What is too far away to be found is too far away to be counted.
+    with suppress(BudgetExceeded):
+        while frames <= frame:
+            walk.skip_blocks()
+            following = walk.next_picture()
+            if following is None:
+                break
+            frames += 1
+            (left, top, picture_width, picture_height, _), has_clear = following
+            # So does a later one, and what it adds is as clear as it is itself.
+            if left + picture_width > width or top + picture_height > height:
+                width = max(width, left + picture_width)
+                height = max(height, top + picture_height)
+                transparent = has_clear
     if not height or not width:
         raise damaged("GIF", "a height and width above 0", f"{height}x{width}")
     return ImageInfo(
@@ -108,21 +124,21 @@ def read_gif(reader: HeaderReader) -> ImageInfo:
         channels=4 if transparent else 3,
         has_alpha=transparent,
         colour="palette",
-        n_frames=_count(walk),
+        n_frames=frames + _count(walk),
         is_lossless=True,
         encoded_size=reader.size,
     )
 
 
 def _count(walk: _Walk) -> int:
-    """Count pictures from the first one's data on, as far as the steps reach."""
-    frames = 1
+    """Count the pictures behind the one whose data comes, as far as the steps reach."""
+    frames = 0
     try:
         walk.skip_blocks()
         while walk.next_picture() is not None:
             frames += 1
             walk.skip_blocks()
     except BudgetExceeded:
-        # The first picture is what is sent; that there are more is all that counts.
+        # One picture is what is sent; that there are more is all that counts.
         pass
     return frames

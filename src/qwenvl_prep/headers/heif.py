@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from qwenvl_prep.headers.boxes import Box, walk_boxes
 from qwenvl_prep.headers.heif_tracks import Track, auxiliary_type, read_track
 from qwenvl_prep.headers.info import ImageInfo
-from qwenvl_prep.headers.refuse import damaged
+from qwenvl_prep.headers.refuse import check_frame, damaged
 
 if TYPE_CHECKING:
     from qwenvl_prep.headers.reader import HeaderReader
@@ -88,8 +88,8 @@ def heif_format(head: bytes) -> str | None:
     return None if _HEIF_BRANDS.isdisjoint(found) else "HEIF"
 
 
-def read_heif(reader: HeaderReader) -> ImageInfo:
-    """Read the primary picture's properties, or the track of a sequence."""
+def read_heif(reader: HeaderReader, frame: int | None = None) -> ImageInfo:
+    """Read one picture's properties, the primary's unasked, or a sequence's track."""
     name = heif_format(reader.head) or "HEIF"
     meta: Box | None = None
     movie: Box | None = None
@@ -105,7 +105,13 @@ def read_heif(reader: HeaderReader) -> ImageInfo:
         return _read_sequence(reader, name, movie)
     if meta is None:
         raise damaged(name, "a meta box", "none")
-    return _read_item(reader, name, _read_meta(reader, name, meta))
+    found = _read_meta(reader, name, meta)
+    item = found.primary
+    if frame is not None and name == "HEIF":
+        pictures = _pictures(found)
+        check_frame(frame, len(pictures))
+        item = pictures[frame]
+    return _read_item(reader, name, found, item)
 
 
 def _is_sequence(reader: HeaderReader) -> bool:
@@ -199,11 +205,11 @@ def _properties(meta: _Meta, item: int) -> list[Box]:
     ]
 
 
-def _read_item(reader: HeaderReader, name: str, meta: _Meta) -> ImageInfo:
+def _read_item(reader: HeaderReader, name: str, meta: _Meta, item: int) -> ImageInfo:
     height = width = channels = bits = turns = 0
     mirror: int | None = None
     has_icc = False
-    for box in _properties(meta, meta.primary):
+    for box in _properties(meta, item):
         if box.kind == b"ispe":
             width, height = struct.unpack(">4xII", reader.read(box.start, 12))
         elif box.kind == b"irot":
@@ -224,8 +230,8 @@ def _read_item(reader: HeaderReader, name: str, meta: _Meta) -> ImageInfo:
     if not height or not width:
         raise damaged(name, "a height and width above 0", f"{height}x{width}")
     if not bits:
-        channels, bits = _depth_of_tile(reader, meta)
-    has_alpha = _has_alpha(reader, meta)
+        channels, bits = _depth_of_tile(reader, meta, item)
+    has_alpha = _has_alpha(reader, meta, item)
     return _info(
         reader,
         name,
@@ -236,7 +242,7 @@ def _read_item(reader: HeaderReader, name: str, meta: _Meta) -> ImageInfo:
         channels,
         bits,
         has_alpha,
-        _count_pictures(meta) if name == "HEIF" else 1,
+        len(_pictures(meta)) if name == "HEIF" else 1,
         has_icc,
     )
 
@@ -268,19 +274,19 @@ def _coded_depth(kind: bytes, configuration: bytes) -> tuple[int, int]:
     return (3 if chroma else 1), luma_bits
 
 
-def _depth_of_tile(reader: HeaderReader, meta: _Meta) -> tuple[int, int]:
+def _depth_of_tile(reader: HeaderReader, meta: _Meta, item: int) -> tuple[int, int]:
     for kind, number, targets in meta.references:
-        if kind == b"dimg" and number == meta.primary and targets:
+        if kind == b"dimg" and number == item and targets:
             for box in _properties(meta, targets[0]):
                 if box.kind in (b"av1C", b"hvcC"):
                     return _coded_depth(box.kind, reader.read_up_to(box.start, 18))
     return 3, 8
 
 
-def _has_alpha(reader: HeaderReader, meta: _Meta) -> bool:
-    wanted = {meta.primary}
+def _has_alpha(reader: HeaderReader, meta: _Meta, item: int) -> bool:
+    wanted = {item}
     for kind, number, targets in meta.references:
-        if kind == b"dimg" and number == meta.primary:
+        if kind == b"dimg" and number == item:
             wanted.update(targets)
     auxiliary = {
         number
@@ -294,8 +300,12 @@ def _has_alpha(reader: HeaderReader, meta: _Meta) -> bool:
     )
 
 
-def _count_pictures(meta: _Meta) -> int:
-    """Count the pictures that stand for themselves: no thumbnail, mask or tile."""
+def _pictures(meta: _Meta) -> list[int]:
+    """
+    Find the pictures that stand for themselves: no thumbnail, mask or tile.
+
+    In the order of their numbers, which is libheif's.
+    """
     dependent = set(meta.hidden)
     for kind, number, _ in meta.references:
         if kind in (b"thmb", b"auxl"):
@@ -305,7 +315,7 @@ def _count_pictures(meta: _Meta) -> int:
         for number in meta.of_item
         if number not in dependent and meta.kinds.get(number) not in (b"Exif", b"mime")
     }
-    return max(1, len(pictures))
+    return sorted(pictures) or [meta.primary]
 
 
 def _read_sequence(reader: HeaderReader, name: str, movie: Box) -> ImageInfo:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from qwenvl_prep.headers.bmp import read_dib
 from qwenvl_prep.headers.info import ImageInfo
 from qwenvl_prep.headers.jpeg2000 import CODESTREAM, read_j2k, read_jp2
 from qwenvl_prep.headers.png import SIGNATURE as PNG_SIGNATURE
 from qwenvl_prep.headers.png import read_png
-from qwenvl_prep.headers.refuse import damaged
+from qwenvl_prep.headers.reader import HeaderReader
+from qwenvl_prep.headers.refuse import check_frame, damaged
 
-if TYPE_CHECKING:
-    from qwenvl_prep.headers.reader import HeaderReader
-
-__all__ = ["read_icns", "read_ico"]
+__all__ = ["one_of_icns", "one_of_ico", "read_icns", "read_ico"]
 
 _entry = struct.Struct("<BBBxHHII")
 _block = struct.Struct(">4sI")
@@ -70,10 +68,18 @@ def _entries(reader: HeaderReader) -> list[_Entry]:
     return found
 
 
-def read_ico(reader: HeaderReader) -> ImageInfo:
-    """Read the largest picture; among equals the one of fewest colours, as Pillow."""
+def read_ico(reader: HeaderReader, frame: int | None = None) -> ImageInfo:
+    """
+    Read one picture, without a number the largest.
+
+    Among equals that is the one of fewest colours, as in Pillow.
+    """
     entries = _entries(reader)
-    entry = min(entries, key=lambda e: (-e.height * e.width, e.colour_bits))
+    if frame is None:
+        entry = min(entries, key=lambda e: (-e.height * e.width, e.colour_bits))
+    else:
+        check_frame(frame, len(entries))
+        entry = entries[frame]
     # A directory may name a length that is too short, and decoders do not heed it.
     inside = reader.part(entry.at, reader.size)
     if inside.head[:8] == PNG_SIGNATURE:
@@ -102,11 +108,64 @@ def read_ico(reader: HeaderReader) -> ImageInfo:
     )
 
 
-def read_icns(reader: HeaderReader) -> ImageInfo:
-    """Find the largest picture among the blocks, by their types alone."""
+def read_icns(reader: HeaderReader, frame: int | None = None) -> ImageInfo:
+    """
+    Find one picture among the blocks by their types, without a number the largest.
+
+    Blocks of one type's size are one picture: its colours, its mask, or all of it.
+    """
+    blocks = _icns_blocks(reader)
+    sides = list(dict.fromkeys(_ICNS_SIDES[kind] for kind, _, _ in blocks))
+    if not sides:
+        raise damaged("ICNS", "a picture in full colour", "none")
+    if frame is None:
+        points, scale = max(sides)
+    else:
+        check_frame(frame, len(sides))
+        points, scale = sides[frame]
+    side = points * scale
+    for kind, start, stop in blocks:
+        block_points, block_scale = _ICNS_SIDES[kind]
+        # Decoders read what a block holds before they compare its size.
+        if block_points * block_scale == side and (
+            frame is None or block_scale == scale
+        ):
+            _check_block(reader.part(start, stop - start), side)
+    return ImageInfo(
+        "ICNS",
+        "image/icns",
+        side,
+        side,
+        channels=4,
+        has_alpha=True,
+        n_frames=len(sides),
+        is_lossless=True,
+        encoded_size=reader.size,
+    )
+
+
+def one_of_ico(data: bytes, frame: int) -> bytes:
+    """Give an ICO file whose directory names one picture only."""
+    at = 6 + 16 * frame
+    return b"".join((data[:4], b"\1\0", data[at : at + 16], data[22:]))
+
+
+def one_of_icns(data: bytes, frame: int) -> bytes:
+    """Give an ICNS file with the blocks of one picture only."""
+    blocks = _icns_blocks(HeaderReader.from_bytes(data))
+    sides = list(dict.fromkeys(_ICNS_SIDES[kind] for kind, _, _ in blocks))
+    body = b"".join(
+        data[start - 8 : stop]
+        for kind, start, stop in blocks
+        if _ICNS_SIDES[kind] == sides[frame]
+    )
+    return _block.pack(b"icns", 8 + len(body)) + body
+
+
+def _icns_blocks(reader: HeaderReader) -> list[tuple[bytes, int, int]]:
+    """Give type, start and end of each block that holds a picture or its mask."""
     _, end = _block.unpack(reader.read(0, 8))
-    sides: set[tuple[int, int]] = set()
-    pictures: list[tuple[int, int, int]] = []
+    found = []
     at = 8
     for _ in range(_MAX_BLOCKS):
         if at >= end:
@@ -115,28 +174,9 @@ def read_icns(reader: HeaderReader) -> ImageInfo:
         if length < 8:
             raise damaged("ICNS", "a block of 8 bytes or more", f"{length} bytes")
         if kind in _ICNS_SIDES:
-            sides.add(_ICNS_SIDES[kind])
-            points, scale = _ICNS_SIDES[kind]
-            pictures.append((points * scale, at + 8, at + length))
+            found.append((kind, at + 8, at + length))
         at += length
-    if not sides:
-        raise damaged("ICNS", "a picture in full colour", "none")
-    points, scale = max(sides)
-    for side, start, stop in pictures:
-        # Decoders read what a block holds before they compare its size.
-        if side == points * scale:
-            _check_block(reader.part(start, stop - start), side)
-    return ImageInfo(
-        "ICNS",
-        "image/icns",
-        points * scale,
-        points * scale,
-        channels=4,
-        has_alpha=True,
-        n_frames=len(sides),
-        is_lossless=True,
-        encoded_size=reader.size,
-    )
+    return found
 
 
 def _check_block(block: HeaderReader, side: int) -> None:

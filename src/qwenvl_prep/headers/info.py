@@ -48,6 +48,10 @@ class ImageInfo:
     rows_at_once : int
         Rows that a decoder has to hold to give one of them: the height of a TIFF's
         tiles, or of strips that hold one colour each; 1 for everything else.
+    frame : int or None
+        Which frame, page or picture this describes, counted from 0 in the order of
+        the file; None for the one that is taken unasked: the first, the largest of
+        an icon, the primary one of a HEIF.
     """
 
     format: str
@@ -65,6 +69,7 @@ class ImageInfo:
     is_lossless: bool = False
     encoded_size: int = 0
     rows_at_once: int = 1
+    frame: int | None = None
 
     @property
     def upright_height(self) -> int:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from qwenvl_prep.headers.info import ImageInfo
-from qwenvl_prep.headers.refuse import damaged
-from qwenvl_prep.headers.tiff import exif_orientation_at, mpf_pictures
+from qwenvl_prep.headers.refuse import check_frame, damaged
+from qwenvl_prep.headers.tiff import exif_orientation_at, mpf_offsets
 from qwenvl_prep.headers.xmp import xmp_orientation
 
 if TYPE_CHECKING:
@@ -32,14 +33,15 @@ _ULTRA_HDR = b' hdrgm:Version="'
 _MAX_SEGMENTS = 10_000
 
 
-def read_jpeg(reader: HeaderReader) -> ImageInfo:
-    """Read every segment in front of the first scan."""
+def read_jpeg(reader: HeaderReader, picture: int = 0) -> ImageInfo:
+    """Read every segment in front of the first scan, of one picture of an MPO."""
     head = reader.head
     last_in_head = len(head) - 4
     unpack_from = _segment.unpack_from
     orientation = 0
     packets: list[tuple[int, int]] = []
     mpf = b""
+    mpf_at = 0
     frame = b""
     frame_marker = 0
     has_icc = False
@@ -78,12 +80,18 @@ def read_jpeg(reader: HeaderReader) -> ImageInfo:
                 has_icc = True
             elif start[:4] == b"MPF\0" and length > 6:
                 mpf = reader.read(at + 8, length - 6)
+                mpf_at = at + 8
         elif marker in _FRAMES:
             frame_marker = marker
             frame = reader.read(at + 4, length - 2)
         at += 2 + length
     else:
         raise damaged("JPEG", "a scan", f"{_MAX_SEGMENTS:,} segments without one")
+    if picture:
+        offsets = _pictures(reader, mpf, packets) if mpf else (0,)
+        check_frame(picture, len(offsets))
+        info = _read_later(reader, mpf_at + offsets[picture])
+        return replace(info, n_frames=len(offsets), encoded_size=reader.size)
     if not frame_marker:
         raise damaged("JPEG", "a frame before the first scan", "none")
     bits, height, width, components = _frame.unpack_from(frame)
@@ -114,7 +122,7 @@ def read_jpeg(reader: HeaderReader) -> ImageInfo:
         bits,
         False,
         _COLOURS.get(components, "other"),
-        _pictures(reader, mpf, packets) if mpf else 1,
+        len(_pictures(reader, mpf, packets)) if mpf else 1,
         has_icc,
         frame_marker in _PROGRESSIVE or has_more_scans,
         frame_marker in _LOSSLESS,
@@ -141,9 +149,19 @@ def _last_of_fill(reader: HeaderReader, at: int) -> int:
     return at + len(fill) - len(fill.lstrip(b"\xff")) - 1
 
 
-def _pictures(reader: HeaderReader, mpf: bytes, xmp: list[tuple[int, int]]) -> int:
-    """Count the pictures of an MPO, 1 for a gain map (Ultra HDR), as Pillow does."""
-    pictures = mpf_pictures(mpf)
-    if pictures > 1 and any(_ULTRA_HDR in reader.read(*where) for where in xmp):
-        return 1
-    return pictures
+def _pictures(
+    reader: HeaderReader, mpf: bytes, xmp: list[tuple[int, int]]
+) -> tuple[int, ...]:
+    """Find the pictures of an MPO; a gain map (Ultra HDR) is none, as in Pillow."""
+    offsets = mpf_offsets(mpf)
+    if len(offsets) > 1 and any(_ULTRA_HDR in reader.read(*where) for where in xmp):
+        return (0,)
+    return offsets
+
+
+def _read_later(reader: HeaderReader, at: int) -> ImageInfo:
+    """Read a later picture of an MPO, which is a JPEG with metadata of its own."""
+    inside = reader.part(at, reader.size)
+    if not inside.head.startswith(b"\xff\xd8\xff"):
+        raise damaged("JPEG", f"a picture at byte {at:,}", repr(inside.head[:3]))
+    return read_jpeg(inside)

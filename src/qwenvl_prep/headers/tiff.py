@@ -6,7 +6,7 @@ import struct
 from typing import TYPE_CHECKING, NamedTuple
 
 from qwenvl_prep.headers.info import ImageInfo
-from qwenvl_prep.headers.refuse import damaged, unsupported
+from qwenvl_prep.headers.refuse import check_frame, damaged, unsupported
 from qwenvl_prep.headers.xmp import xmp_orientation
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from qwenvl_prep.headers.reader import HeaderReader
 
-__all__ = ["exif_orientation", "exif_orientation_at", "mpf_pictures", "read_tiff"]
+__all__ = ["exif_orientation", "exif_orientation_at", "mpf_offsets", "read_tiff"]
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
 _ORIENTATION, _SAMPLES, _PLANAR, _EXTRA = 274, 277, 284, 338
@@ -144,9 +144,9 @@ def _find_orientation(data: bytes) -> tuple[int | None, int]:
     return None, end
 
 
-def mpf_pictures(data: bytes) -> int:
+def mpf_offsets(data: bytes) -> tuple[int, ...]:
     """
-    Count the pictures of a multi-picture JPEG.
+    Find the pictures of a multi-picture JPEG.
 
     Parameters
     ----------
@@ -155,12 +155,13 @@ def mpf_pictures(data: bytes) -> int:
 
     Returns
     -------
-    int
-        At least 1; 1 also where the block is not sound, as Pillow has it.
+    tuple of int
+        Where each one starts, counted from the start of this block, but 0 for the
+        first; that one alone where the block is not sound, as Pillow has it.
     """
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(data[:4])
     if order is None or len(data) < 8:
-        return 1
+        return (0,)
     form = _FORMS[order, False]
 
     def read(offset: int, length: int) -> bytes:
@@ -170,21 +171,20 @@ def mpf_pictures(data: bytes) -> int:
     pictures = _first(fields, _MPF_COUNT, form, read)
     entries = fields.get(_MPF_ENTRIES)
     if not 1 < pictures <= len(data) // 16 or entries is None:
-        return 1
+        return (0,)
     at = form.offset.unpack(entries.inline)[0]
     table = read(at, 16 * pictures)
     if len(table) < 16 * pictures or entries.length < 16 * pictures:
-        return 1
+        return (0,)
+    found = list(struct.iter_unpack(form.order + "4I", table))
     # Bits 24 to 26 of an entry's attribute: the data format, of which 0 is JPEG.
-    if any(
-        first >> 24 & 7 for first, *_ in struct.iter_unpack(form.order + "4I", table)
-    ):
-        return 1
-    return pictures
+    if any(attribute >> 24 & 7 for attribute, *_ in found):
+        return (0,)
+    return (0, *(offset for _, _, offset, _ in found[1:]))
 
 
-def read_tiff(reader: HeaderReader) -> ImageInfo:
-    """Read the first page's directory and count the pages."""
+def read_tiff(reader: HeaderReader, frame: int = 0) -> ImageInfo:
+    """Read one page's directory and count the pages."""
     head = reader.head
     order = "<" if head[:2] == b"II" else ">"
     big = 43 in head[2:4]
@@ -198,7 +198,14 @@ def read_tiff(reader: HeaderReader) -> ImageInfo:
     def read(offset: int, length: int) -> bytes:
         return reader.read_up_to(offset, length)
 
-    fields, following = _directory(read, form, first)
+    page, pages = first, [first]
+    if frame:
+        pages = _pages(reader, form, [], first)
+        check_frame(frame, len(pages))
+        page = pages[frame]
+    fields, following = _directory(read, form, page)
+    if not frame:
+        pages = _pages(reader, form, pages, following)
     if _WINDOWS_MEDIA_PHOTO in fields:
         raise unsupported("JPEG XR", "a JPEG XR picture")
 
@@ -249,7 +256,7 @@ def read_tiff(reader: HeaderReader) -> ImageInfo:
         depth,
         has_alpha,
         colour,
-        _count_pages(reader, form, first, following),
+        len(pages),
         _ICC in fields,
         False,
         compression not in _LOSSY,
@@ -335,19 +342,21 @@ def _contents(field: _Field, form: _Form, read: Callable[[int, int], bytes]) -> 
     return read(form.offset.unpack(field.inline)[0], min(field.length, _MAX_PACKET))
 
 
-def _count_pages(reader: HeaderReader, form: _Form, first: int, following: int) -> int:
+def _pages(
+    reader: HeaderReader, form: _Form, known: list[int], following: int
+) -> list[int]:
     """Walk from page to page; a page seen before, or unreadable, ends the walk."""
-    seen = {first}
+    seen = dict.fromkeys(known)
     count_size, offset_size = form.number.size, form.offset.size
     while following and following not in seen and len(seen) < _MAX_PAGES:
         beginning = reader.peek(following, count_size)
         if len(beginning) < count_size:
             break
-        seen.add(following)
+        seen[following] = None
         at = following + count_size
         at += form.entry.size * form.number.unpack(beginning)[0]
         pointer = reader.peek(at, offset_size)
         if len(pointer) < offset_size:
             break
         (following,) = form.offset.unpack(pointer)
-    return len(seen)
+    return list(seen)

@@ -26,11 +26,11 @@ _MAX_CHUNKS = 10_000
 _MAX_METADATA = 64 * 1024
 
 
-def read_webp(reader: HeaderReader) -> ImageInfo:
+def read_webp(reader: HeaderReader, frame: int = 0) -> ImageInfo:
     """Read the first chunk, and the others if it says that there are some."""
     kind, _ = _chunk.unpack(reader.read(12, 8))
     if kind == b"VP8X":
-        return _read_extended(reader)
+        return _read_extended(reader, frame)
     height, width, has_alpha = _bitstream(reader, kind, 20)
     return ImageInfo(
         "WEBP",
@@ -71,7 +71,7 @@ def _bitstream(reader: HeaderReader, kind: bytes, at: int) -> tuple[int, int, bo
     return height, width, has_alpha
 
 
-def _read_extended(reader: HeaderReader) -> ImageInfo:
+def _read_extended(reader: HeaderReader, frame: int) -> ImageInfo:
     flags, w_low, w_high, h_low, h_high = _extended.unpack(reader.read(20, 10))
     width, height = (w_low | w_high << 16) + 1, (h_low | h_high << 16) + 1
     animated = bool(flags & _ANIMATION)
@@ -79,6 +79,7 @@ def _read_extended(reader: HeaderReader) -> ImageInfo:
     has_alpha = bool(flags & _ALPHA)
     has_icc = False
     first_picture = b""
+    is_lossless = False
     exif: int | None = None
     xmp: tuple[int, int] | None = None
     end = min(reader.size, 8 + struct.unpack("<I", reader.read(4, 4))[0])
@@ -94,9 +95,14 @@ def _read_extended(reader: HeaderReader) -> ImageInfo:
             frames += 1
             if not first_picture:
                 first_picture = reader.read_up_to(at + 24, 4)
+                is_lossless = first_picture == b"VP8L"
+            elif 1 < frames <= frame + 1 and is_lossless:
+                # A later frame shows what earlier ones left.
+                is_lossless = reader.peek(at + 24, 4) == b"VP8L"
         elif kind in (b"VP8 ", b"VP8L"):
             if not first_picture:
                 first_picture = kind
+                is_lossless = kind == b"VP8L"
                 if not animated:
                     *_, picture_alpha = _bitstream(reader, kind, at + 8)
                     has_alpha = has_alpha or picture_alpha
@@ -127,7 +133,7 @@ def _read_extended(reader: HeaderReader) -> ImageInfo:
         max(frames, 1),
         has_icc,
         False,
-        first_picture == b"VP8L",
+        is_lossless,
         reader.size,
     )
 
