@@ -48,6 +48,7 @@ setup(
         [
             extension("geometry"),
             extension("flatten"),
+            extension("scan"),
             extension(
                 "resample",
                 "coefficients.c",

@@ -39,11 +39,10 @@ def reaches_end(data: bytes, info: ImageInfo) -> bool:
     info : ImageInfo
         What its header says.
 
-    Raises
-    ------
-    DamagedImageError
-        If a JPEG ends properly but is shorter than its shortest possible code:
-        decoders fill such a picture up with grey and say nothing.
+    Returns
+    -------
+    bool
+        True also for types that mark no end.
     """
     check = {
         "ICNS": _is_whole_icns,
@@ -51,10 +50,10 @@ def reaches_end(data: bytes, info: ImageInfo) -> bool:
         "JPEG": reaches_end_of_jpeg,
         "PNG": _is_whole_png,
     }.get(info.format)
-    return check is None or check(data, info)
+    return check is None or check(data)
 
 
-def _is_whole_png(data: bytes, _: ImageInfo) -> bool:
+def _is_whole_png(data: bytes) -> bool:
     view = memoryview(data)
     position = _PNG_SIGNATURE_LENGTH
     has_pixels = False
@@ -72,7 +71,7 @@ def _is_whole_png(data: bytes, _: ImageInfo) -> bool:
     return False
 
 
-def _is_whole_ico(data: bytes, _: ImageInfo) -> bool:
+def _is_whole_ico(data: bytes) -> bool:
     count = _ICO_HEADER.unpack_from(data)[2]
     first, size = _ICO_HEADER.size, _ICO_ENTRY.size
     if len(data) < first + count * size:
@@ -81,5 +80,5 @@ def _is_whole_ico(data: bytes, _: ImageInfo) -> bool:
     return all(start + length <= len(data) for length, start in entries)
 
 
-def _is_whole_icns(data: bytes, _: ImageInfo) -> bool:
+def _is_whole_icns(data: bytes) -> bool:
     return bool(_ICNS_HEADER.unpack_from(data)[1] <= len(data))

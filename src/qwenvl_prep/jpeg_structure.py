@@ -1,19 +1,17 @@
-"""Whether a JPEG is sound up to its pixels and reaches its end; what mends junk."""
+"""Whether a JPEG is sound around its pixels and reaches its end; what mends junk."""
 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from struct import Struct
-from typing import TYPE_CHECKING
 
-from qwenvl_prep.errors import DamagedImageError
-
-if TYPE_CHECKING:
-    from qwenvl_prep.headers import ImageInfo
+from qwenvl_prep._native.scan import end_of_scan
 
 __all__ = ["is_sound_jpeg", "reaches_end_of_jpeg", "without_junk"]
 
 _U16 = Struct(">H")
+_FRAME = Struct(">xHHB")  # precision, height, width, number of components
 # What libjpeg takes for the next marker, wherever it stands.
 _MARKER = re.compile(rb"\xff[\x01-\xfe]")
 # Markers without a length, which mean nothing before a scan: TEM and restarts.
@@ -22,9 +20,14 @@ _BARE = frozenset({0x01, *range(0xD0, 0xD8)})
 _SOI_LENGTH = 2
 _START_OF_SCAN = 0xDA
 _END_OF_IMAGE = b"\xff\xd9"
+# Nothing, or the next picture of an MPO.
+_BEHIND = frozenset({b"", b"\xff\xd8"})
 _BLOCK = 8
+# Cameras write four tables into one segment; more of them is nothing to remember.
+_LONGEST_TABLES = 4 * (1 + 16 + 256)
 _QUANTISATION = 0xDB
 _HUFFMAN = 0xC4
+_TABLES = frozenset({_QUANTISATION, _HUFFMAN})
 _RESTART_INTERVAL = 0xDD
 # Baseline and extended frames: Huffman codes, block after block.
 _SEQUENTIAL = frozenset({0xC0, 0xC1})
@@ -37,11 +40,14 @@ _MAX_DC_CATEGORY = 15
 
 def is_sound_jpeg(data: bytes) -> bool:
     """
-    Tell whether everything before the pixels is as a decoder needs it.
+    Tell whether all but the pixels' own code is as a decoder needs it.
 
     Quantisation and Huffman tables, one sequential frame and one scan of all its
-    components are read to the letter.  What decoders refuse in a damaged JPEG is
-    nearly always there; the pixels' own code has no checks that it could fail.
+    components are read to the letter.  The scan must end at an end marker, and no
+    sooner than the shortest code for its blocks would; its restart markers must be
+    as many as the interval wants, and count in turn.  Behind the end marker there
+    may be another picture, or nothing: anything else may be the rest of a scan that
+    a damaged byte has ended.
 
     Parameters
     ----------
@@ -57,42 +63,42 @@ def is_sound_jpeg(data: bytes) -> bool:
     quantisation: set[int] = set()
     huffman: set[int] = set()
     frame: dict[int, int] = {}
+    size = b""
+    interval = 0
     position = _SOI_LENGTH
     while position + 4 <= len(data) and data[position] == 0xFF:
         marker = data[position + 1]
         end = position + 2 + _U16.unpack_from(data, position + 2)[0]
-        body = data[position + 4 : end]
         if end > len(data) or end < position + 4:
             return False
+        if marker in _IGNORED:
+            position = end
+            continue
+        body = data[position + 4 : end]
         if marker == _START_OF_SCAN:
-            return _is_sound_scan(body, frame, quantisation, huffman)
-        if marker == _QUANTISATION:
-            is_sound = _read_quantisation(body, quantisation)
-        elif marker == _HUFFMAN:
-            is_sound = _read_huffman(body, huffman)
+            return _is_sound_scan(
+                body, frame, quantisation, huffman
+            ) and _ends_as_it_should(data, end, size, interval)
+        if marker in _TABLES:
+            tables = _read_tables(marker, body)
+            is_sound = bool(tables)
+            (huffman if marker == _HUFFMAN else quantisation).update(tables)
         elif marker in _SEQUENTIAL:
             is_sound = not frame and _read_frame(body, frame)
+            size = body
         else:
-            is_sound = marker in _IGNORED or (
-                marker == _RESTART_INTERVAL and len(body) == 2
-            )
+            is_sound = marker == _RESTART_INTERVAL and len(body) == 2
+            if is_sound:
+                interval = _U16.unpack(body)[0]
         if not is_sound:
             return False
         position = end
     return False
 
 
-def reaches_end_of_jpeg(data: bytes, info: ImageInfo) -> bool:
-    """
-    Tell whether an end marker follows the first scan.
-
-    Raises
-    ------
-    DamagedImageError
-        If it follows, but too soon for so many pixels.
-    """
+def reaches_end_of_jpeg(data: bytes) -> bool:
+    """Tell whether an end marker follows the first scan."""
     position = _SOI_LENGTH
-    frame = 0
     while position + 4 <= len(data):
         if data[position] != 0xFF:
             return False
@@ -101,35 +107,12 @@ def reaches_end_of_jpeg(data: bytes, info: ImageInfo) -> bool:
             position += 1
         elif marker == _START_OF_SCAN:
             # An end marker before the scan belongs to a thumbnail in a segment.
-            length = data.rfind(_END_OF_IMAGE) - position
-            if 0 <= length < _least_scan_bytes(info, frame):
-                raise DamagedImageError(
-                    f"Expected a whole JPEG but {length:,} bytes cannot hold its "
-                    f"{info.height} × {info.width} pixels; export or download the "
-                    f"file again",
-                    format="JPEG",
-                )
-            return length > 0
+            return data.rfind(_END_OF_IMAGE) > position
         elif marker in _BARE:
             position += 2
         else:
-            if 0xC0 <= marker <= 0xCF and marker not in {0xC4, 0xC8, 0xCC}:
-                frame = marker
             position += 2 + _U16.unpack_from(data, position + 2)[0]
     return False
-
-
-def _least_scan_bytes(info: ImageInfo, frame: int) -> int:
-    """
-    Give a length that no complete scan falls below.
-
-    The brightness of every block of 8 × 8 pixels takes one code for its mean and, in
-    sequential files, one more for its end; a code has at least one bit.
-    """
-    blocks = -(-info.height // _BLOCK) * -(-info.width // _BLOCK)
-    if frame in _SEQUENTIAL:
-        return blocks * 2 // 8
-    return 2
 
 
 def without_junk(data: bytes) -> bytes:
@@ -167,6 +150,21 @@ def without_junk(data: bytes) -> bytes:
         pieces.append(data[start:end])
         position = end
     return data
+
+
+def _read_tables(marker: int, body: bytes) -> frozenset[int]:
+    """Give the numbers of a segment's tables; none where one of them is not sound."""
+    if len(body) > _LONGEST_TABLES:
+        return frozenset()
+    return _known_tables(marker, body)
+
+
+# Most files bring the tables of the standard, or those of one camera.
+@lru_cache(maxsize=64)
+def _known_tables(marker: int, body: bytes) -> frozenset[int]:
+    tables: set[int] = set()
+    read = _read_huffman if marker == _HUFFMAN else _read_quantisation
+    return frozenset(tables if read(body, tables) else ())
 
 
 def _read_quantisation(body: bytes, tables: set[int]) -> bool:
@@ -211,7 +209,7 @@ def _read_frame(body: bytes, frame: dict[int, int]) -> bool:
         if component in frame or not is_sampled or table > 3:
             return False
         frame[component] = table
-    return True
+    return bool(frame)
 
 
 def _is_sound_scan(
@@ -229,3 +227,30 @@ def _is_sound_scan(
             return False
         seen.add(component)
     return len(seen) == count and body[-3:] == _WHOLE_SPECTRUM
+
+
+def _ends_as_it_should(data: bytes, start: int, frame: bytes, interval: int) -> bool:
+    """
+    Tell whether a scan ends where it should.
+
+    The brightness of every block of 8 × 8 pixels takes one code for its mean and one
+    more for its end, and a code has at least one bit.
+    """
+    end, restarts = end_of_scan(data, start)
+    if end < 0 or data[end : end + 2] != _END_OF_IMAGE:
+        return False
+    if end + 2 < len(data) and data[end + 2 :].lstrip(b"\0")[:2] not in _BEHIND:
+        return False
+    height, width, components = _FRAME.unpack_from(frame)
+    blocks = -(-height // _BLOCK) * -(-width // _BLOCK)
+    if (end - start) * 8 < blocks * 2:
+        return False
+    if not interval:
+        return restarts == 0
+    # A scan of one component is coded block by block, whatever its sampling.
+    across = down = _BLOCK
+    if components > 1:
+        across *= max(sampling >> 4 for sampling in frame[7::3])
+        down *= max(sampling & 15 for sampling in frame[7::3])
+    units = -(-height // down) * -(-width // across)
+    return bool(restarts == (units - 1) // interval)

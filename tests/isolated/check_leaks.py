@@ -17,6 +17,7 @@ import numpy as np
 import qwenvl_prep as qp
 from qwenvl_prep._native import geometry, resample
 from qwenvl_prep._native.flatten import flatten_rgba
+from qwenvl_prep._native.scan import end_of_scan
 
 CALLS = 20_000
 # Losing the smallest buffer of a call, one line of a few weights, would cost 2 MB.
@@ -94,12 +95,18 @@ def sizes(call: int) -> None:
     )[call % 4]()
 
 
+def scan(call: int) -> None:
+    """Find the end of a scan, each time another one."""
+    end_of_scan(bytes(call % 200) + b"\xff\xd0ab\xff\xd9", call % 7)
+
+
 def refused(call: int) -> None:
     """Make one kind of call that is refused."""
     target = bytearray(18)
     side = resample.MAX_SIDE
     calls = (
         lambda: qp.resize(PIXELS[3], 0, 5),
+        lambda: end_of_scan(bytes(5), -1),
         lambda: qp.smart_resize(1, 201),
         lambda: qp.smart_resize(0, 1),
         lambda: qp.smart_resize_many([1, 0], [1, 1]),
@@ -123,7 +130,7 @@ def refused(call: int) -> None:
 
 def main() -> None:
     """Warm up, call, and compare."""
-    tasks = (resize, stream, flatten, sizes, refused)
+    tasks = (resize, stream, flatten, scan, sizes, refused)
     for task in tasks:
         for call in range(2_000):
             task(call)

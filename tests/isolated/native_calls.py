@@ -15,6 +15,7 @@ from PIL import Image
 
 import qwenvl_prep as qp
 from qwenvl_prep._native.flatten import flatten_rgba
+from qwenvl_prep._native.scan import end_of_scan
 
 MODES = {1: "L", 3: "RGB", 4: "CMYK"}
 EDGES = (1, 2, 3, 5, 8, 15, 16, 17, 31, 33, 64, 65)
@@ -69,6 +70,14 @@ def flatten(pixels: int) -> None:
     write(target)
 
 
+def scan(length: int) -> None:
+    """Look for a marker behind so many bytes of code, and for none."""
+    code = picture(length).tobytes().replace(b"\xff", b"\xfe")
+    for data in (code, code + b"\xff\xd9", code + b"\xff\xd0", code + b"\xff"):
+        if end_of_scan(data, 0)[0] != (length if data.endswith(b"\xd9") else -1):
+            raise AssertionError(length)
+
+
 def sizes(count: int) -> None:
     """Count so many sizes by each rule."""
     sides = np.arange(11, 11 + count)
@@ -93,6 +102,7 @@ def main() -> None:
             resize(size, out, channels)
     for count in EDGES:
         flatten(count)
+        scan(count)
         sizes(count)
 
 

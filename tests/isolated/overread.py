@@ -49,11 +49,17 @@ def resample() -> None:
     qp.resize(np.ctypeslib.as_array(source).reshape(4, 5, 3), 2, 3)
 
 
+def scan() -> None:
+    from qwenvl_prep._native.scan import end_of_scan
+
+    end_of_scan((ctypes.c_ubyte * 32).from_address(block(bytes(30) + b"\xff")), 0)
+
+
 def alignment() -> None:
     """Stay inside the block: only the check for undefined behaviour sees this one."""
     geometry(block(b"1234" + SIDES) + 4)
 
 
 if __name__ == "__main__":
-    tasks = (flatten, geometry, resample, alignment)
+    tasks = (flatten, geometry, resample, scan, alignment)
     {task.__name__: task for task in tasks}[sys.argv[1]]()

@@ -40,6 +40,7 @@ def test_each_module_is_instrumented(name):
         ("flatten", "AddressSanitizer: heap-buffer-overflow"),
         ("geometry", "AddressSanitizer: heap-buffer-overflow"),
         ("resample", "AddressSanitizer: heap-buffer-overflow"),
+        ("scan", "AddressSanitizer: heap-buffer-overflow"),
         ("alignment", "runtime error: load of misaligned address"),
     ],
 )
