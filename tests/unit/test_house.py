@@ -24,7 +24,7 @@ BENCH = {name for name in NAMES if name.startswith("bench")}
 LAYERS = [
     {"_version", "errors", "findings", "_native"},
     {"profiles", "headers", "data_uri", "jpeg_structure", "strips", "damage"},
-    {"limits", "geometry", "metadata"},
+    {"limits", "geometry", "metadata", "fidelity"},
     {"sources", "integrity", "resize", "decode_vips", "decode_pillow"},
     {"decode"},
     {"probe"},
