@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 QUESTION := What do these pictures show?
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-asan test-valgrind dev check fix bench bench-report readme dist-check clean
+.PHONY: help demo test test-asan test-valgrind reliability dev check fix bench bench-report readme dist-check clean
 
 help:  ## print these commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## / — /'
@@ -30,6 +30,9 @@ test-asan: $(VENV)/.test  ## run the native tests under gcc's sanitizers
 
 test-valgrind: $(VENV)/.test  ## run the native functions under valgrind
 	@$(BIN)/python tests/valgrind.py
+
+reliability: $(VENV)/.test  ## measure what is promised about broken and hostile files
+	@$(BIN)/python tests/reliability.py $(RELIABILITY_ARGS)
 
 dev: $(VENV)/.dev  ## set up everything for working on the code
 
