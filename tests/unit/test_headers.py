@@ -6,6 +6,7 @@ import gzip
 import io
 import os
 import struct
+import tracemalloc
 import zipfile
 import zlib
 
@@ -1912,3 +1913,225 @@ def test_tile_larger_than_its_picture_is_refused():
     ]
     with pytest.raises(DamagedImageError, match="tiles no larger"):
         probe(tiff(fields))
+
+
+# ----------------------------------------------------------------- colour profiles
+
+PROFILE = bytes(range(256)) * 13
+
+
+def icc_segment(number: int, total: int, piece: bytes) -> bytes:
+    return jpeg_segment(0xE2, b"ICC_PROFILE\0" + bytes((number, total)) + piece)
+
+
+def iccp(profile: bytes = PROFILE, name: bytes = b"icc", method: bytes = b"\0"):
+    return png_chunk(b"iCCP", name + b"\0" + method + zlib.compress(profile))
+
+
+def jpeg_from_pillow(opened, data: bytes) -> bytes:
+    """Say what Pillow makes of a JPEG's profile; empty where it finds it broken."""
+    return opened(data).info.get("icc_profile") or b""
+
+
+class TestColourProfiles:
+    """The bytes of embedded profiles, where the budget reaches them."""
+
+    @pytest.mark.parametrize("name", ["JPEG", "PNG", "TIFF", "WEBP", "AVIF"])
+    @pytest.mark.parametrize("length", [1, 4, 7, 3_000, 100_000])
+    def test_profile_is_what_pillow_reads(self, name, length, opened):
+        """Saved by Pillow and read by Pillow, and by us; no repr shows it."""
+        profile = (PROFILE * 31)[:length]
+        data = saved("RGB", name, icc_profile=profile)
+        info = probe(data)
+        assert info.icc_profile == opened(data).info["icc_profile"] == profile
+        assert info.has_icc
+        assert len(repr(info)) < 40
+
+    def test_there_is_none(self):
+        """Without a profile the field is empty."""
+        for name in ("JPEG", "PNG", "TIFF", "WEBP", "AVIF"):
+            assert probe(saved("RGB", name)).icc_profile == b""
+
+    @pytest.mark.parametrize(
+        ("pieces", "expected"),
+        [
+            ([(1, 2, b"ab"), (2, 2, b"cd")], b"abcd"),
+            ([(2, 2, b"cd"), (1, 2, b"ab")], b"abcd"),
+            ([(3, 3, b"c"), (1, 3, b""), (2, 3, b"b")], b"bc"),
+            ([(7, 1, b"ab")], b"ab"),
+            ([(1, 2, b"ab"), (1, 2, b"AB")], b"ABab"),
+            ([(1, 2, b"ab")], b""),
+            ([(1, 1, b"ab"), (2, 1, b"cd")], b""),
+            ([(1, 3, b"ab"), (2, 3, b"cd")], b""),
+            ([(0, 0, b"ab")], b""),
+        ],
+    )
+    def test_pieces_of_a_jpeg_are_joined_as_pillow_does(self, pieces, expected, opened):
+        """In the order of their numbers; none if one is missing or too many."""
+        segments = b"".join(icc_segment(*piece) for piece in pieces)
+        plain = saved("RGB", "JPEG")
+        data = plain[:2] + segments + plain[2:]
+        assert probe(data).icc_profile == jpeg_from_pillow(opened, data) == expected
+        assert probe(data).has_icc
+
+    def test_pieces_behind_the_frame_are_not_the_profiles(self, opened):
+        """Pillow closes the list at the frame, and a later frame opens another."""
+        plain = saved("RGB", "JPEG")
+        scan = plain.index(b"\xff\xda")
+        late = plain[:scan] + icc_segment(1, 1, b"ab") + plain[scan:]
+        assert probe(late).has_icc
+        assert probe(late).icc_profile == jpeg_from_pillow(opened, late) == b""
+        frames = icc_segment(1, 1, b"ab"), jpeg_frame(), jpeg_frame()
+        assert probe(jpeg(*frames)).icc_profile == b"ab"
+        second = *frames[:2], icc_segment(1, 1, b"cd"), frames[2]
+        assert probe(jpeg(*second)).icc_profile == b"cd"
+
+    def test_segment_shorter_than_its_beginning_is_none(self):
+        """A segment that ends inside the words it should begin with."""
+        for body in (b"ICC_PROFILE\0", b"ICC_PROFILE\0\1", b"ICC_PROFILE"):
+            assert (
+                probe(jpeg(jpeg_segment(0xE2, body), jpeg_frame())).icc_profile == b""
+            )
+
+    def test_profile_out_of_reach_costs_nothing_else(self):
+        """A profile above the budget is left out, and all the rest is still said."""
+        large = bytes(range(256)) * 1_100
+        for name in ("JPEG", "TIFF", "WEBP", "AVIF"):
+            data = saved("RGB", name, icc_profile=large, exif=exif_with(6))
+            info = probe(data)
+            assert (info.has_icc, info.icc_profile) == (True, b"")
+            assert (info.height, info.width) == (24, 40)
+            assert (
+                info.orientation
+                == probe(saved("RGB", name, exif=exif_with(6))).orientation
+            )
+            reader = HeaderReader.from_bytes(data, budget=1 << 21)
+            assert read_header(reader).icc_profile == large
+
+    def test_profile_in_vain_is_not_begun(self, tmp_path):
+        """What is out of reach is not read up to where the budget ends."""
+        path = tmp_path / "file"
+        path.write_bytes(saved("RGB", "JPEG", icc_profile=bytes(300_000)))
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            reader = HeaderReader.from_fd(fd, path.stat().st_size)
+            assert read_header(reader).icc_profile == b""
+            assert reader.bytes_read < 16_384
+        finally:
+            os.close(fd)
+
+    def test_one_mebibyte_is_the_most(self):
+        """However large the budget, a profile above 1 MiB is left out."""
+        for length, expected in [(1 << 20, 1 << 20), ((1 << 20) + 1, 0)]:
+            for name in ("TIFF", "WEBP", "PNG"):
+                data = saved("RGB", name, icc_profile=bytes(length))
+                info = read_header(HeaderReader.from_bytes(data, budget=1 << 22))
+                assert len(info.icc_profile) == expected
+
+    @pytest.mark.parametrize(
+        ("chunk", "expected"),
+        [
+            (iccp(), PROFILE),
+            (iccp(name=b"x" * 79), PROFILE),
+            (iccp() + iccp(b"second"), b"second"),
+            (iccp(method=b"\1"), b""),
+            (iccp(name=b""), b""),
+            (iccp()[:-1] + b"\0", b""),
+            (png_chunk(b"iCCP", b"no zero"), b""),
+            (png_chunk(b"iCCP"), b""),
+            (png_chunk(b"iCCP", b"x\0\0"), b""),
+            (png_chunk(b"iCCP", b"x\0\0no zlib"), b""),
+            (png_chunk(b"iCCP", b"x\0\0" + zlib.compress(PROFILE)[:-6]), b""),
+            (png_chunk(b"iCCP", b"x\0\0" + zlib.compress(PROFILE * 40)[:-6]), b""),
+            (png_chunk(b"iCCP", b"x\0\0" + zlib.compress(bytes(99_999))[:-4]), b""),
+            (iccp(bytes(70_000)), bytes(70_000)),
+            (iccp(bytes(1 << 20)), bytes(1 << 20)),
+            (iccp(bytes((1 << 20) + 1)), b""),
+            (iccp(bytes(64 << 20)), b""),
+        ],
+    )
+    def test_png_profile_is_inflated(self, chunk, expected):
+        """One that is broken, cut off, too large or wrongly labelled is empty."""
+        info = probe(png(chunk, png_chunk(b"IDAT"), END))
+        assert info.has_icc
+        assert info.icc_profile == expected
+
+    def test_png_bomb_takes_no_more_memory_than_a_profile(self):
+        """64 MB of zeros in 65 KB are inflated to 1 MiB in pieces, and left."""
+        data = png(iccp(bytes(64 << 20)), png_chunk(b"IDAT"), END)
+        whole = png(iccp(bytes(1 << 20)), png_chunk(b"IDAT"), END)
+        for contents, most in [(data, 1024 * 1024), (whole, 1400 * 1024)]:
+            tracemalloc.start()
+            try:
+                probe(contents)
+                assert tracemalloc.get_traced_memory()[1] < most
+            finally:
+                tracemalloc.stop()
+
+    @pytest.mark.parametrize(
+        ("chunks", "expected"),
+        [
+            ((vp8x(0x20), riff_chunk(b"ICCP", b"abc"), VP8), b"abc"),
+            ((vp8x(0x20), VP8, riff_chunk(b"ICCP", b"abc")), b"abc"),
+            (
+                (
+                    vp8x(0x20),
+                    riff_chunk(b"ICCP", b"abc"),
+                    riff_chunk(b"ICCP", b"xyz"),
+                    VP8,
+                ),
+                b"abc",
+            ),
+            ((vp8x(0), riff_chunk(b"ICCP", b"abc"), VP8), b""),
+            ((vp8x(0x20), VP8), b""),
+        ],
+        ids=["before", "behind", "two", "no-flag", "none"],
+    )
+    def test_webp_profile_needs_its_flag(self, chunks, expected):
+        """The first of them, and only where the flags announce one, as in libwebp."""
+        assert probe(webp(*chunks)).icc_profile == expected
+
+    def test_webp_profile_cut_off_is_empty(self):
+        """A chunk that reaches over the end of the file."""
+        data = webp(vp8x(0x20), VP8, b"ICCP\xff\0\0\0abc")
+        assert (probe(data).has_icc, probe(data).icc_profile) == (True, b"")
+
+    @pytest.mark.parametrize("big", [False, True])
+    @pytest.mark.parametrize("order", "<>")
+    @pytest.mark.parametrize("length", [1, 3, 8, 9, 500])
+    @pytest.mark.parametrize("kind", [1, 7])
+    def test_tiff_profile_inside_and_outside_its_entry(self, kind, length, order, big):
+        """A profile of a few bytes stands in the entry itself."""
+        values = list(range(1, 200)) * 3
+        data = tiff([*SIZE, (34675, kind, values[:length])], order, big)
+        assert probe(data).icc_profile == bytes(values[:length])
+
+    def test_tiff_profile_of_another_type_or_beyond_the_end_is_empty(self):
+        """Numbers and text are no profile, and what is not there is none."""
+        for kind in (3, 4):
+            data = tiff([*SIZE, (34675, kind, [1, 2, 3])])
+            assert (probe(data).has_icc, probe(data).icc_profile) == (True, b"")
+        data = tiff([*SIZE, (34675, 7, [1] * 9)])
+        assert probe(data[:-1]).icc_profile == b""
+        text = data.replace(struct.pack("<HH", 34675, 7), struct.pack("<HH", 34675, 2))
+        assert probe(text).icc_profile == b""
+
+    @pytest.mark.parametrize("kind", [b"prof", b"rICC"])
+    def test_heif_profile(self, kind):
+        """Both kinds of profile, beside a colr box with numbers only."""
+        numbers = box(b"colr", b"nclx", bytes(7))
+        found = box(b"colr", kind, b"profile")
+        other = box(b"colr", kind, b"another")
+        info = probe(heif([ISPE, HVCC, numbers, found, other]))
+        assert info.icc_profile == b"profile"
+        assert probe(heif([ISPE, HVCC, numbers])).icc_profile == b""
+        assert probe(heif([ISPE, HVCC, box(b"colr", kind)])).icc_profile == b""
+
+    def test_jpeg_2000_profile_is_in_the_first_colour_box(self):
+        """Readers ignore all colour boxes behind the first."""
+        found = box(b"colr", b"\2\0\0profile")
+        other = box(b"colr", b"\2\0\0another")
+        assert probe(jp2(jp2_ihdr(), found, other)).icc_profile == b"profile"
+        second = probe(jp2(jp2_ihdr(), colr(16), found))
+        assert (second.has_icc, second.icc_profile) == (True, b"")
+        assert probe(jp2(jp2_ihdr(), box(b"colr", b"\2"))).icc_profile == b""

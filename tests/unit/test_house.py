@@ -24,7 +24,7 @@ BENCH = {name for name in NAMES if name.startswith("bench")}
 LAYERS = [
     {"_version", "errors", "findings", "_native"},
     {"profiles", "headers", "data_uri", "jpeg_structure", "strips", "damage"},
-    {"limits", "geometry", "metadata", "fidelity"},
+    {"limits", "geometry", "icc", "metadata", "fidelity"},
     {"sources", "integrity", "resize", "decode_vips", "decode_pillow"},
     {"decode"},
     {"probe"},
@@ -147,7 +147,7 @@ def test_there_is_no_drawer_for_everything():
     [
         ("pyvips", {"decode_vips.py"}),
         ("pillow_heif", {"decode_pillow.py"}),
-        ("PIL", {"decode_pillow.py", "encode.py"}),
+        ("PIL", {"decode_pillow.py", "encode.py", "icc.py"}),
         ("httpx2", {"sender.py"}),
         ("click", {"cli.py", "cli_steps.py"}),
         ("rich", {"cli_steps.py", "cli_tables.py"}),

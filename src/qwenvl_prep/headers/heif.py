@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from qwenvl_prep.headers.boxes import Box, walk_boxes
+from qwenvl_prep.headers.embedded import profile_pieces
 from qwenvl_prep.headers.heif_tracks import Track, auxiliary_type, read_track
 from qwenvl_prep.headers.info import ImageInfo
 from qwenvl_prep.headers.refuse import check_frame, damaged
@@ -208,7 +209,7 @@ def _properties(meta: _Meta, item: int) -> list[Box]:
 def _read_item(reader: HeaderReader, name: str, meta: _Meta, item: int) -> ImageInfo:
     height = width = channels = bits = turns = 0
     mirror: int | None = None
-    has_icc = False
+    icc: list[tuple[int, int]] = []
     for box in _properties(meta, item):
         if box.kind == b"ispe":
             width, height = struct.unpack(">4xII", reader.read(box.start, 12))
@@ -224,7 +225,8 @@ def _read_item(reader: HeaderReader, name: str, meta: _Meta, item: int) -> Image
             bits = max(reader.read(box.start + 5, samples), default=0)
             channels = 3 if samples >= 3 else 1
         elif box.kind == b"colr":
-            has_icc = has_icc or reader.read(box.start, 4) in (b"prof", b"rICC")
+            if reader.read(box.start, 4) in (b"prof", b"rICC") and not icc:
+                icc.append((box.start + 4, box.end - box.start - 4))
         elif box.kind in (b"av1C", b"hvcC") and not bits:
             channels, bits = _coded_depth(box.kind, reader.read_up_to(box.start, 18))
     if not height or not width:
@@ -243,7 +245,7 @@ def _read_item(reader: HeaderReader, name: str, meta: _Meta, item: int) -> Image
         bits,
         has_alpha,
         len(_pictures(meta)) if name == "HEIF" else 1,
-        has_icc,
+        icc,
     )
 
 
@@ -347,7 +349,7 @@ def _read_sequence(reader: HeaderReader, name: str, movie: Box) -> ImageInfo:
         bits,
         has_alpha,
         max(1, pictures.samples.number),
-        False,
+        [],
     )
 
 
@@ -361,7 +363,7 @@ def _info(
     bits: int,
     has_alpha: bool,
     frames: int,
-    has_icc: bool,
+    icc: list[tuple[int, int]],
 ) -> ImageInfo:
     if not 1 <= bits <= 16:
         raise damaged(name, "1 to 16 bits a sample", str(bits))
@@ -376,8 +378,9 @@ def _info(
         has_alpha,
         "grey" if channels == 1 else "rgb",
         frames,
-        has_icc,
+        bool(icc),
         False,
         False,
         reader.size,
+        icc_profile=b"".join(profile_pieces(reader, icc)) if icc else b"",
     )

@@ -52,6 +52,9 @@ class ImageInfo:
         Which frame, page or picture this describes, counted from 0 in the order of
         the file; None for the one that is taken unasked: the first, the largest of
         an icon, the primary one of a HEIF.
+    icc_profile : bytes
+        The embedded colour profile as it is, broken or not, up to 1 MiB; empty if
+        there is none, and also if it lies beyond the bytes that a header may take.
     """
 
     format: str
@@ -70,6 +73,7 @@ class ImageInfo:
     encoded_size: int = 0
     rows_at_once: int = 1
     frame: int | None = None
+    icc_profile: bytes = b""
 
     @property
     def upright_height(self) -> int:

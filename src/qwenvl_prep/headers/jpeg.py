@@ -6,6 +6,7 @@ import struct
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from qwenvl_prep.headers.embedded import profile_pieces
 from qwenvl_prep.headers.info import ImageInfo
 from qwenvl_prep.headers.refuse import check_frame, damaged
 from qwenvl_prep.headers.tiff import exif_orientation_at, mpf_offsets
@@ -45,6 +46,9 @@ def read_jpeg(reader: HeaderReader, picture: int = 0) -> ImageInfo:
     frame = b""
     frame_marker = 0
     has_icc = False
+    icc: list[tuple[int, int]] = []
+    # Pillow closes the list of pieces at the frame; later ones are not the profile's.
+    icc_of_frame: list[tuple[int, int]] = []
     at = 2
     for _ in range(_MAX_SEGMENTS):
         if at <= last_in_head:
@@ -78,12 +82,16 @@ def read_jpeg(reader: HeaderReader, picture: int = 0) -> ImageInfo:
             start = reader.read_up_to(at + 4, 12)
             if start == b"ICC_PROFILE\0":
                 has_icc = True
+                if length >= 14:
+                    icc.append((at + 16, length - 14))
             elif start[:4] == b"MPF\0" and length > 6:
                 mpf = reader.read(at + 8, length - 6)
                 mpf_at = at + 8
         elif marker in _FRAMES:
             frame_marker = marker
             frame = reader.read(at + 4, length - 2)
+            if icc:
+                icc_of_frame, icc = icc, []
         at += 2 + length
     else:
         raise damaged("JPEG", "a scan", f"{_MAX_SEGMENTS:,} segments without one")
@@ -127,7 +135,17 @@ def read_jpeg(reader: HeaderReader, picture: int = 0) -> ImageInfo:
         frame_marker in _PROGRESSIVE or has_more_scans,
         frame_marker in _LOSSLESS,
         reader.size,
+        icc_profile=_profile(reader, icc_of_frame) if icc_of_frame else b"",
     )
+
+
+def _profile(reader: HeaderReader, where: list[tuple[int, int]]) -> bytes:
+    """Join a profile as Pillow does, by the numbers that its pieces begin with."""
+    pieces = sorted(profile_pieces(reader, where))
+    # Each begins with its own number and the number of all.
+    if not pieces or len(pieces[0]) < 2 or pieces[0][1] != len(pieces):
+        return b""
+    return b"".join(piece[2:] for piece in pieces)
 
 
 def _next_mark(reader: HeaderReader, at: int) -> int:

@@ -6,6 +6,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from qwenvl_prep.headers.boxes import Box, walk_boxes
+from qwenvl_prep.headers.embedded import profile_pieces
 from qwenvl_prep.headers.info import ImageInfo
 from qwenvl_prep.headers.refuse import damaged
 
@@ -32,7 +33,7 @@ def read_j2k(reader: HeaderReader) -> ImageInfo:
     """Read a bare codestream."""
     height, width, channels, bits, lossless = _codestream(reader, 0)
     return _info(
-        reader, height, width, channels, bits, channels in (2, 4), "", False, lossless
+        reader, height, width, channels, bits, channels in (2, 4), "", None, lossless
     )
 
 
@@ -51,18 +52,22 @@ def read_jp2(reader: HeaderReader) -> ImageInfo:
     size: tuple[int, int] | None = None
     channels = bits = palette = 0
     colour = ""
-    has_icc = False
+    icc: list[tuple[int, int]] | None = None
+    first_colour: Box | None = None
     for box in walk_boxes(reader, header.start, header.end):
         if box.kind == b"ihdr":
             height, width, channels, bits, *_ = _ihdr.unpack(reader.read(box.start, 14))
             size = height, width
         elif box.kind == b"colr":
+            first_colour = first_colour or box
             method = reader.read(box.start, 1)[0]
             if method == 1:
                 number = struct.unpack(">I", reader.read(box.start + 3, 4))[0]
                 colour = colour or _COLOURS.get(number, "other")
             elif method in (2, 3):
-                has_icc = True
+                # ISO 15444-1, I.5.3.3: readers ignore all but the first of them.
+                only = (box.start + 3, box.end - box.start - 3)
+                icc = [only] if box is first_colour else icc or []
         elif box.kind == b"pclr":
             palette = reader.read(box.start + 2, 1)[0]
     if size is None or not channels:
@@ -77,7 +82,7 @@ def read_jp2(reader: HeaderReader) -> ImageInfo:
         colour = "palette"
     has_alpha = channels in (2, 4) and colour != "cmyk"
     return _info(
-        reader, height, width, channels, depth, has_alpha, colour, has_icc, lossless
+        reader, height, width, channels, depth, has_alpha, colour, icc, lossless
     )
 
 
@@ -89,7 +94,7 @@ def _info(
     bits: int,
     has_alpha: bool,
     colour: str,
-    has_icc: bool,
+    icc: list[tuple[int, int]] | None,
     is_lossless: bool,
 ) -> ImageInfo:
     if not height or not width:
@@ -106,9 +111,10 @@ def _info(
         bit_depth=next((depth for depth in _DEPTHS if depth >= bits), 64),
         has_alpha=has_alpha,
         colour=colour or _BY_CHANNELS.get(channels, "other"),
-        has_icc=has_icc,
+        has_icc=icc is not None,
         is_lossless=is_lossless,
         encoded_size=reader.size,
+        icc_profile=b"".join(profile_pieces(reader, icc)) if icc else b"",
     )
 
 

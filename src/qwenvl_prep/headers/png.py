@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from zlib import crc32, decompressobj
 from zlib import error as zlib_error
 
+from qwenvl_prep.headers.embedded import inflated_profile, profile_pieces
 from qwenvl_prep.headers.info import ImageInfo
 from qwenvl_prep.headers.reader import BudgetExceeded, ShortRead
 from qwenvl_prep.headers.refuse import damaged, unsupported
@@ -49,7 +50,7 @@ _RAW_EXIF = b"Raw profile type exif\0"
 class _Chunks:
     """What the chunks beside IHDR have said so far."""
 
-    __slots__ = ("exif", "fctl", "frames", "has_icc", "has_trns", "raw_exif", "xmp")
+    __slots__ = ("exif", "fctl", "frames", "has_trns", "icc", "raw_exif", "xmp")
 
     def __init__(self) -> None:
         self.exif: int | None = None
@@ -57,14 +58,14 @@ class _Chunks:
         self.xmp: tuple[int, int] | None = None
         self.frames: int | None = None
         self.fctl = False
-        self.has_icc = False
+        self.icc: tuple[int, int] | None = None
         self.has_trns = False
 
     def take(self, reader: HeaderReader, kind: bytes, at: int, length: int) -> None:
         if kind == b"eXIf":
             self.exif = exif_orientation_at(reader, at, min(length, _MAX_TEXT)) or 0
         elif kind == b"iCCP":
-            self.has_icc = True
+            self.icc = at, length
         elif kind == b"tRNS":
             self.has_trns = True
         elif kind == b"fcTL":
@@ -145,10 +146,11 @@ def read_png(reader: HeaderReader) -> ImageInfo:
         has_alpha,
         colour,
         frames,
-        chunks.has_icc,
+        chunks.icc is not None,
         methods[2] == 1,
         True,
         reader.size,
+        icc_profile=_profile(reader, *chunks.icc) if chunks.icc else b"",
     )
 
 
@@ -221,6 +223,17 @@ def _last_equal_idat(reader: HeaderReader, at: int, length: int) -> int:
         else:
             high = middle
     return at + low * step
+
+
+def _profile(reader: HeaderReader, at: int, length: int) -> bytes:
+    """Read a profile behind its name, a zero and the number of the compression."""
+    # The chunk's checksum follows; decoders drop the profile if it is wrong.
+    for data in profile_pieces(reader, [(at, length + 4)]):
+        name, _, compressed = data[:-4].partition(b"\0")
+        checksum = crc32(data[:-4], crc32(b"iCCP")).to_bytes(4, "big")
+        if name and compressed[:1] == b"\0" and data[-4:] == checksum:
+            return inflated_profile(compressed[1:])
+    return b""
 
 
 def _inflate(data: bytes) -> bytes:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from qwenvl_prep.errors import SourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 __all__ = ["BudgetExceeded", "HeaderReader", "ShortRead"]
 
@@ -76,6 +76,9 @@ class HeaderReader:
         The first 4,096 bytes, or all of them if there are fewer.
     size : int
         Length of the whole in bytes.
+    profile : tuple
+        Where the colour profile's pieces were found, and the pieces; they may take
+        most of the budget, so a second reading must not have to pay for them again.
     """
 
     __slots__ = (
@@ -87,6 +90,7 @@ class HeaderReader:
         "_window",
         "_window_at",
         "head",
+        "profile",
         "size",
     )
 
@@ -105,6 +109,7 @@ class HeaderReader:
         self._is_file = True
         self._window = b""
         self._window_at = 0
+        self.profile: tuple[Sequence[tuple[int, int]], list[bytes]] = ((), [])
 
     @classmethod
     def from_bytes(

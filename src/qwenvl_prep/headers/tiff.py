@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
+from qwenvl_prep.headers.embedded import profile_pieces
 from qwenvl_prep.headers.info import ImageInfo
 from qwenvl_prep.headers.refuse import check_frame, damaged, unsupported
 from qwenvl_prep.headers.xmp import xmp_orientation
@@ -262,7 +263,18 @@ def read_tiff(reader: HeaderReader, frame: int = 0) -> ImageInfo:
         compression not in _LOSSY,
         reader.size,
         rows_at_once,
+        icc_profile=_profile(reader, fields[_ICC], form) if _ICC in fields else b"",
     )
+
+
+def _profile(reader: HeaderReader, field: _Field, form: _Form) -> bytes:
+    """Read a profile; to Pillow, one that is declared as text is text."""
+    if field.kind not in _BYTES - {2}:
+        return b""
+    if field.length <= len(field.inline):
+        return field.inline[: field.length]
+    (at,) = form.offset.unpack(field.inline)
+    return b"".join(profile_pieces(reader, [(at, field.length)]))
 
 
 def _has_alpha(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
+from qwenvl_prep.headers.embedded import profile_pieces
 from qwenvl_prep.headers.info import ImageInfo
 from qwenvl_prep.headers.refuse import damaged
 from qwenvl_prep.headers.tiff import exif_orientation_at
@@ -78,6 +79,7 @@ def _read_extended(reader: HeaderReader, frame: int) -> ImageInfo:
     frames = 0
     has_alpha = bool(flags & _ALPHA)
     has_icc = False
+    icc: list[tuple[int, int]] = []
     first_picture = b""
     is_lossless = False
     exif: int | None = None
@@ -106,10 +108,14 @@ def _read_extended(reader: HeaderReader, frame: int) -> ImageInfo:
                 if not animated:
                     *_, picture_alpha = _bitstream(reader, kind, at + 8)
                     has_alpha = has_alpha or picture_alpha
-            if not animated and not flags & (_EXIF | _XMP):
+            awaited = flags & (_EXIF | _XMP) or (flags & _ICC and not has_icc)
+            if not animated and not awaited:
                 break
         elif kind == b"ICCP":
             has_icc = True
+            # libwebp gives the first, and none that the flags do not announce.
+            if flags & _ICC and not icc:
+                icc.append((at + 8, length))
         elif kind == b"EXIF" and exif is None:
             length_read = min(length, _MAX_METADATA)
             exif = exif_orientation_at(reader, at + 8, length_read) or 0
@@ -135,6 +141,7 @@ def _read_extended(reader: HeaderReader, frame: int) -> ImageInfo:
         False,
         is_lossless,
         reader.size,
+        icc_profile=b"".join(profile_pieces(reader, icc)) if icc else b"",
     )
 
 
