@@ -49,6 +49,7 @@ setup(
             extension("geometry"),
             extension("flatten"),
             extension("scan"),
+            extension("content"),
             extension(
                 "resample",
                 "coefficients.c",

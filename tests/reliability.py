@@ -59,6 +59,11 @@ WAYS: tuple[dict[str, Any], ...] = (
     {"max_tokens": 64},
     {"encoding": "jpeg"},
     {"encoding": "png"},
+    {"fidelity": "fast"},
+    {"on_truncated": "accept"},
+    {"encoding": "keep", "strip_metadata": True},
+    {"encoding": "webp", "max_bytes": 20_000},
+    {"frame": 1, "color": "keep", "background": "#336699"},
 )
 
 ACCEPTED_SHARE = 0.995

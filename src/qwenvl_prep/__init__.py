@@ -9,16 +9,12 @@ from qwenvl_prep._version import __version__
 from qwenvl_prep.budget import RequestPlan, count_fitting, fit
 from qwenvl_prep.data_uri import from_data_uri, to_data_uri
 from qwenvl_prep.errors import QwenVLPrepError
+from qwenvl_prep.fidelity import FidelityReport
 from qwenvl_prep.findings import Finding
 from qwenvl_prep.geometry import smart_resize, smart_resize_many
 from qwenvl_prep.limits import Limits
-from qwenvl_prep.plan import (
-    ImagePlan,
-    PlanOptions,
-    count_tokens,
-    count_tokens_many,
-    plan,
-)
+from qwenvl_prep.options import PlanKeywords, PlanOptions
+from qwenvl_prep.plan import ImagePlan, count_tokens, count_tokens_many, plan
 from qwenvl_prep.prepare import PreparedImage, prepare, prepare_many
 from qwenvl_prep.probe import ImageInfo, probe
 from qwenvl_prep.profiles import ModelProfile, get_model, list_models
@@ -31,11 +27,13 @@ if TYPE_CHECKING:
     from qwenvl_prep.sender import Sender
 
 __all__ = [
+    "FidelityReport",
     "Finding",
     "ImageInfo",
     "ImagePlan",
     "Limits",
     "ModelProfile",
+    "PlanKeywords",
     "PlanOptions",
     "PreparedImage",
     "QwenVLPrepError",

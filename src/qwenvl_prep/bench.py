@@ -47,6 +47,8 @@ from qwenvl_prep.bench_rivals import (
 )
 from qwenvl_prep.bench_targets import (
     exact_case,
+    fast_case,
+    kept_case,
     kernel_case,
     photo_case,
     two_threads_cases,
@@ -65,7 +67,7 @@ __all__ = ["main", "number_text", "spread_text", "target_text"]
 _REFUSED, _USAGE = 1, 2
 
 _GROUPS = ("count-sizes", "count-files", "resize", "prepare", "prepare-many")
-_PEER_GROUPS = ("kernel", "photo", "large", "prepare-many", "exact")
+_PEER_GROUPS = ("kernel", "photo", "kept", "large", "prepare-many", "exact")
 
 _ROUNDS, _QUICK_ROUNDS = 9, 2
 
@@ -213,13 +215,16 @@ def _peer_cases(
     say: Callable[[str], None],
 ) -> Iterator[Comparison | Measurement]:
     """Give what is measured beside the real peers, all of it on one photo."""
-    if set(groups) - {"exact"}:
+    if "kept" in groups:
+        yield kept_case(folder)
+    if set(groups) - {"exact", "kept"}:
         files = _pictures(inputs, folder, refused, quick=quick, say=say)
         photo = _photo(files, folder, refused, quick=quick)
         if "kernel" in groups:
             yield kernel_case(photo)
         if "photo" in groups:
             yield photo_case(photo)
+            yield fast_case(photo)
         if "prepare-many" in groups:
             yield from two_threads_cases(photo, folder, quick=quick)
         if "large" in groups:

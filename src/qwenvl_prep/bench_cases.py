@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from qwenvl_prep.plan import Encoding, ImagePlan
+    from qwenvl_prep.options import Encoding
+    from qwenvl_prep.plan import ImagePlan
     from qwenvl_prep.prepare import PreparedImage
 
 __all__ = [
@@ -171,7 +172,7 @@ def _prepare_one(picture: Picture, encoding: Encoding) -> Comparison:
     image = qp.prepare(path, encoding=encoding)
     info = image.plan.info
     # Where we keep the bytes, Pillow's way is still the whole way.
-    label = "JPEG 90 4:2:0" if image.plan.is_kept else image.changes[-1]
+    label = "JPEG 90 4:2:0" if image.plan.is_kept else written_as(image)
     peers = [
         Way(
             "Pillow",
@@ -196,6 +197,11 @@ def _prepare_one(picture: Picture, encoding: Encoding) -> Comparison:
     )
 
 
+def written_as(image: PreparedImage) -> str:
+    """Give the last of the changes without its verb, as "JPEG 90 4:2:0"."""
+    return image.changes[-1].partition(" ")[2]
+
+
 def _as_it_is(path: Path, media_type: str) -> str:
     body = base64.b64encode(path.read_bytes()).decode("ascii")
     return f"data:{media_type};base64,{body}"
@@ -214,7 +220,7 @@ def problem_of(path: Path, image: PreparedImage) -> str:
             return f"sent as {sent.height}×{sent.width}, planned otherwise"
     # Compared before JPEG, which would hide what it rounds away.
     size = (image.height, image.width) if image.plan.is_resized else None
-    pixels = decode(path.read_bytes(), info, size=size).data
+    pixels = decode(path.read_bytes(), info, size=size).rgb
     of_pillow = np.asarray(picture_of_pillow(path, image.height, image.width))
     return "" if np.array_equal(pixels, of_pillow) else "pixels differ from Pillow's"
 

@@ -102,7 +102,8 @@ def prepare_with_pillow(path: Path, height: int, width: int, label: str) -> str:
     height, width : int
         Size to send, in pixels.
     label : str
-        How to encode: ``"PNG"`` or, for example, ``"JPEG 90 4:2:0"``.
+        How to encode: ``"PNG"`` or, for example, ``"JPEG 90 4:2:0"`` or
+        ``"JPEG 90 grey"``.
 
     Returns
     -------
@@ -114,7 +115,10 @@ def prepare_with_pillow(path: Path, height: int, width: int, label: str) -> str:
     name, *settings = label.split()
     if settings:
         quality, chroma = settings
-        picture.save(file, name, quality=int(quality), subsampling=chroma)
+        if chroma == "grey":
+            picture.convert("L").save(file, name, quality=int(quality))
+        else:
+            picture.save(file, name, quality=int(quality), subsampling=chroma)
     else:
         picture.save(file, name)
     body = base64.b64encode(file.getvalue()).decode("ascii")

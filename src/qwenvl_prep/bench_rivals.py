@@ -186,20 +186,29 @@ def _data_uri(data: bytes) -> str:
 
 
 def libjpeg_turbo(
-    data: bytes, small: NDArray[np.uint8]
+    data: bytes, small: NDArray[np.uint8], *, least: tuple[int, int] = (0, 0)
 ) -> Callable[[], tuple[NDArray[np.uint8], bytes]]:
     """
     Make ready what cannot be left out: decode the file, encode the ready result.
 
+    Parameters
+    ----------
+    data : bytes
+        A JPEG.
+    small : ndarray of uint8, shape (h, w, 3)
+        What it is to become.
+    least : (int, int)
+        Height and width below which it is not decoded; (0, 0) for its full size.
+
     Returns
     -------
     callable
-        Gives all pixels of *data*, and *small* as JPEG 90.
+        Gives the pixels of *data*, and *small* as JPEG 90.
     """
     library = _module(LIBJPEG_TURBO)
 
     def run() -> tuple[NDArray[np.uint8], bytes]:
-        pixels = library.decode_jpeg(data)
+        pixels = library.decode_jpeg(data, min_height=least[0], min_width=least[1])
         return pixels, library.encode_jpeg(small, quality=90, colorsubsampling="420")
 
     return run

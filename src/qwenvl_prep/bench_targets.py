@@ -19,6 +19,7 @@ from PIL import Image, JpegImagePlugin
 import qwenvl_prep as qp
 from qwenvl_prep.bench_cases import prepare_many_cases, problem_of
 from qwenvl_prep.bench_measure import Comparison, Measurement, Way
+from qwenvl_prep.bench_pictures import photo_pixels
 from qwenvl_prep.bench_rivals import (
     FAST_IMAGE_RESIZE,
     LIBJPEG_TURBO,
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 __all__ = [
     "differing",
     "exact_case",
+    "fast_case",
+    "kept_case",
     "kernel_case",
     "photo_case",
     "two_threads_cases",
@@ -56,6 +59,10 @@ _PHOTO_BESIDE_VIPS = 1.0
 # No more than 1.25 times the time of decoding and encoding alone.
 _PHOTO_BESIDE_FLOOR = 0.8
 _TWO_THREADS_BESIDE_ONE = 1.7
+_FAST_BESIDE_PILLOW = 3.8
+# No more than 1.3 times the time of decoding at a part of the size, and encoding.
+_FAST_BESIDE_FLOOR = 0.77
+_KEPT_BESIDE_PILLOW = 20.0
 
 # Mean difference, in 8-bit steps, above which a peer's answer is another picture.
 # Filters differ by less than 1, JPEG 90 by about 2.
@@ -237,6 +244,69 @@ def photo_case(photo: Picture) -> Comparison:
         peers=tuple(peers),
         problem=problem_of(path, image) or _problem_of_jpeg(image.data, exact),
         megapixels=photo.megapixels,
+    )
+
+
+def fast_case(photo: Picture) -> Comparison:
+    """Take the photo's file to a data URI, decoded at a part of its size."""
+    path, (height, width) = photo.path, (photo.plan.height, photo.plan.width)
+    image = qp.prepare(path, fidelity="fast", report=True)
+    exact = np.asarray(shrunk_by_pillow(path, height, width))
+    _, problem = differing(exact, np.asarray(Image.open(io.BytesIO(image.data))))
+    pillow = Way(
+        "Pillow",
+        lambda: data_uri_by_pillow(path, height, width),
+        target=_FAST_BESIDE_PILLOW,
+    )
+    peers = [replace(pillow, problem=_problem_of_uri(pillow, exact))]
+    if LIBJPEG_TURBO not in missing_rivals():
+        info, shrink = image.plan.info, image.plan.shrink
+        least = (info.height // shrink, info.width // shrink)
+        codec = libjpeg_turbo(path.read_bytes(), exact, least=least)
+        smaller, written = codec()
+        is_smaller = smaller.shape[:2] == (
+            -(-info.height // shrink),
+            -(-info.width // shrink),
+        )
+        floor = Way(
+            f"{LIBJPEG_TURBO} alone at 1/{shrink}", codec, target=_FAST_BESIDE_FLOOR
+        )
+        wrong = "" if is_smaller else f"{floor.name} decodes at another size"
+        peers.append(replace(floor, problem=wrong or _problem_of_jpeg(written, exact)))
+    return Comparison(
+        group="photo",
+        subject=f"{photo.name} {photo.plan.info.height}×{photo.plan.info.width} "
+        f"→ {height}×{width} fidelity=fast: decoded at 1/{image.plan.shrink}, "
+        f"{image.report}",
+        unit="images",
+        ours=Way("ours", lambda: qp.prepare(path, fidelity="fast").data_uri),
+        peers=tuple(peers),
+        problem=problem,
+        megapixels=photo.megapixels,
+    )
+
+
+def kept_case(folder: Path) -> Comparison:
+    """Pass a legal file through, beside opening, resizing and encoding it."""
+    path = folder / "photo-small.jpg"
+    pixels = photo_pixels(480, 640, rng=np.random.default_rng(2))
+    Image.fromarray(pixels).save(path, quality=85)
+    image = qp.prepare(path)
+    size = qp.smart_resize(image.height, image.width)
+    return Comparison(
+        group="kept",
+        subject=f"{path.name} {image.height}×{image.width} kept",
+        unit="images",
+        ours=Way("ours", lambda: qp.prepare(path).data_uri),
+        peers=(
+            Way(
+                "Pillow",
+                lambda: data_uri_by_pillow(path, *size),
+                target=_KEPT_BESIDE_PILLOW,
+            ),
+        ),
+        problem=problem_of(path, image),
+        megapixels=image.height * image.width / 1e6,
     )
 
 

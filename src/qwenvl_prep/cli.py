@@ -15,7 +15,7 @@ import sys
 import warnings
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 import click
 
@@ -33,6 +33,7 @@ from qwenvl_prep.errors import (
     UnknownModelError,
 )
 from qwenvl_prep.geometry import billed_tokens
+from qwenvl_prep.options import Chroma, Color, Encoding, Fidelity, OnTruncated
 from qwenvl_prep.plan import plan
 from qwenvl_prep.prepare import PreparedImage
 from qwenvl_prep.probe import probe
@@ -126,17 +127,60 @@ _PREPARING = _options(
     ),
     click.option(
         "--encoding",
-        type=click.Choice(["auto", "jpeg", "png"]),
+        type=click.Choice(get_args(Encoding)),
         default="auto",
         show_default=True,
-        help="auto keeps legal bytes, else takes the shorter of JPEG and PNG.",
+        help="auto keeps legal bytes, else picks PNG or JPEG by the picture.",
     ),
     click.option(
         "--quality",
         type=click.IntRange(1, 95),
         default=90,
         show_default=True,
-        help="Of JPEG.",
+        help="Of JPEG and WebP.",
+    ),
+    click.option(
+        "--chroma",
+        type=click.Choice(get_args(Chroma)),
+        default="auto",
+        show_default=True,
+        help="Resolution of a JPEG's colour.",
+    ),
+    click.option(
+        "--background",
+        default="white",
+        show_default=True,
+        help="Under transparent parts: white, black or #rrggbb.",
+    ),
+    click.option(
+        "--color",
+        type=click.Choice(get_args(Color)),
+        default="srgb",
+        show_default=True,
+        help="Apply a colour profile, or keep the numbers.",
+    ),
+    click.option(
+        "--frame", type=click.IntRange(0), help="Frame, page or picture, from 0."
+    ),
+    click.option(
+        "--strip-metadata", is_flag=True, help="Also from files that are kept."
+    ),
+    click.option(
+        "--on-truncated",
+        type=click.Choice(get_args(OnTruncated)),
+        default="error",
+        show_default=True,
+        help="What to do with a JPEG or PNG that is cut off.",
+    ),
+    click.option(
+        "--fidelity",
+        type=click.Choice(get_args(Fidelity)),
+        default="exact",
+        show_default=True,
+        help="fast decodes large JPEGs at a part of their size.",
+    ),
+    click.option(
+        "--report", is_flag=True, help="Measure what is sent against the exact pixels."
     ),
     click.option("--workers", type=click.IntRange(1), help="Threads; one a core."),
 )
@@ -175,7 +219,7 @@ def count(
     quiet: bool,
 ) -> None:
     """Predict the billed tokens of images, from their headers alone."""
-    profile = steps.profile_of(model, high_resolution=high_resolution, quiet=quiet)
+    profile = steps.profile_of(model, {"high_resolution": high_resolution}, quiet=quiet)
     refused: steps.Refused = []
     rows = []
 
@@ -297,33 +341,18 @@ def check(inputs: tuple[str, ...], model: str, as_json: bool, quiet: bool) -> No
 def prepare(
     inputs: tuple[str, ...],
     model: str,
-    high_resolution: bool,
-    max_tokens: int | None,
-    max_bytes: int | None,
-    encoding: str,
-    quality: int,
-    workers: int | None,
     as_json: bool,
     quiet: bool,
     output: Path | None,
     overwrite: bool,
     data_uri: bool,
+    **options: Any,
 ) -> None:
     """Make images ready; show what is sent and, with -o, write the files."""
-    profile = steps.profile_of(
-        model, high_resolution=high_resolution, max_tokens=max_tokens, quiet=quiet
-    )
+    profile = steps.profile_of(model, options, quiet=quiet)
     refused: steps.Refused = []
     images: list[PreparedImage] = []
     taken: set[Path] = set()
-    options = {
-        "high_resolution": high_resolution,
-        "max_tokens": max_tokens,
-        "max_bytes": max_bytes,
-        "encoding": encoding,
-        "quality": quality,
-        "workers": workers,
-    }
     if output is not None and output.exists() and not output.is_dir():
         raise click.UsageError(f"{output} is a file; -o names a folder.")
     expanded = steps.expanded_inputs(inputs, quiet=quiet)
@@ -384,7 +413,7 @@ def fit(
     reserve: int,
 ) -> None:
     """Hold images and text against the model's maximum input."""
-    profile = steps.profile_of(model, high_resolution=high_resolution, quiet=quiet)
+    profile = steps.profile_of(model, {"high_resolution": high_resolution}, quiet=quiet)
     refused: steps.Refused = []
     plans = [
         made
@@ -444,23 +473,15 @@ def fit(
 def request_command(
     inputs: tuple[str, ...],
     model: str,
-    high_resolution: bool,
     quiet: bool,
     output: Path | None,
     sdk: bool,
     **options: Any,
 ) -> None:
     """Prepare images and write the finished request as JSON."""
-    profile = steps.profile_of(
-        model,
-        high_resolution=high_resolution,
-        max_tokens=options["max_tokens"],
-        quiet=quiet,
-    )
+    profile = steps.profile_of(model, options, quiet=quiet)
     wire = options["wire"]
-    request = steps.build_request(
-        inputs, profile, high_resolution, options, quiet=quiet
-    )
+    request = steps.build_request(inputs, profile, options, quiet=quiet)
     body = request if sdk else http_body(request, wire=wire)
     if output is None and sys.stdout.isatty():
         steps.talk("Data URIs are shortened on a terminal; -o FILE writes them whole.")
@@ -494,7 +515,6 @@ def request_command(
 def send(
     inputs: tuple[str, ...],
     model: str,
-    high_resolution: bool,
     as_json: bool,
     quiet: bool,
     request_file: Path | None,
@@ -513,12 +533,7 @@ def send(
         request, wire = steps.stored_request(request_file)
         profile = steps.profile_of(request["model"])
     else:
-        profile = steps.profile_of(
-            model,
-            high_resolution=high_resolution,
-            max_tokens=options["max_tokens"],
-            quiet=quiet,
-        )
+        profile = steps.profile_of(model, options, quiet=quiet)
     # Before minutes of preparing: a missing key is a mistake in the call.
     try:
         sender = Sender(base_url=base_url, wire=wire, timeout=timeout)
@@ -526,9 +541,7 @@ def send(
         raise click.UsageError(str(exc)) from exc
     with sender:
         if request_file is None:
-            request = steps.build_request(
-                inputs, profile, high_resolution, options, quiet=quiet
-            )
+            request = steps.build_request(inputs, profile, options, quiet=quiet)
         reply = steps.answer(sender, request, as_json=as_json)
     predicted = steps.predicted_tokens(request, profile)
     if as_json:

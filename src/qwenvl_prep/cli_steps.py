@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -21,7 +22,8 @@ from qwenvl_prep.errors import (
     SourceError,
     without_frames,
 )
-from qwenvl_prep.plan import PlanOptions, cap_pixels, count_tokens
+from qwenvl_prep.options import PlanOptions
+from qwenvl_prep.plan import cap_pixels, count_tokens
 from qwenvl_prep.prepare import PreparedImage, prepare_many
 from qwenvl_prep.profiles import ModelProfile, get_model
 from qwenvl_prep.request import Wire, chat_request, from_http_body
@@ -54,12 +56,17 @@ _Read = TypeVar("_Read")
 Refused: TypeAlias = list[tuple[str, QwenVLPrepError]]
 
 
+def preparing(options: dict[str, Any]) -> dict[str, Any]:
+    """Pick what concerns preparing out of a command's options."""
+    return {
+        field.name: options[field.name]
+        for field in fields(PlanOptions)
+        if field.name in options
+    }
+
+
 def profile_of(
-    model: str,
-    *,
-    high_resolution: bool = False,
-    max_tokens: int | None = None,
-    quiet: bool = True,
+    model: str, options: dict[str, Any] | None = None, *, quiet: bool = True
 ) -> ModelProfile:
     """Give the profile, or refuse the whole call before any image is read."""
     profile = get_model(model)
@@ -68,9 +75,8 @@ def profile_of(
             f"{profile.name} keeps the rule of early 2025; since {profile.retired} the "
             f"provider bills that name by another. Today's is -m {profile.successor}."
         )
-    options = PlanOptions(high_resolution=high_resolution, max_tokens=max_tokens)
     try:
-        cap_pixels(profile, options)
+        cap_pixels(profile, PlanOptions(**preparing(options or {})))
     except QwenVLPrepError:
         raise
     except ValueError as exc:
@@ -162,7 +168,9 @@ def prepared(
         for _, source in expanded.sources
         if not isinstance(source, (QwenVLPrepError, str))
     ]
-    results = prepare_many(todo, model=profile, **options)
+    results = prepare_many(
+        todo, model=profile, workers=options["workers"], **preparing(options)
+    )
     for name, source in _progress(expanded.sources, len(expanded.sources), quiet=quiet):
         is_ready = isinstance(source, (QwenVLPrepError, str))
         yield name, source if is_ready else next(results)
@@ -171,19 +179,16 @@ def prepared(
 def build_request(
     inputs: Sequence[str],
     profile: ModelProfile,
-    high_resolution: bool,
     options: dict[str, Any],
     *,
     quiet: bool,
 ) -> dict[str, Any]:
     """Prepare, show and budget the images, and build the request."""
-    preparing = ("max_tokens", "max_bytes", "encoding", "quality", "workers")
-    wanted = {key: options[key] for key in preparing}
-    wanted["high_resolution"] = high_resolution
+    high_resolution = options["high_resolution"]
     refused: Refused = []
     pictures: list[PreparedImage | str] = []
     expanded = expanded_inputs(inputs, quiet=quiet, allow_urls=True)
-    for name, image in prepared(expanded, profile, wanted, quiet=quiet):
+    for name, image in prepared(expanded, profile, options, quiet=quiet):
         if isinstance(image, QwenVLPrepError):
             refused.append((name, image))
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import math
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -228,6 +229,11 @@ def prepared_record(image: PreparedImage, *, with_data_uri: bool) -> dict[str, A
         "changes": list(image.changes),
         "warnings": [finding.code for finding in image.warnings],
     }
+    if image.report is not None:
+        psnr = image.report.psnr
+        # JSON has no infinity.
+        record["psnr"] = psnr if math.isfinite(psnr) else None
+        record["ssim"] = image.report.ssim
     if with_data_uri:
         record["data_uri"] = image.data_uri
     return record
@@ -257,8 +263,11 @@ def prepared_table(images: Iterable[PreparedImage]) -> Table:
             change.partition(" ")[0] if change.startswith("resized") else change
             for change in image.changes
         )
+        done = done or "kept as it is"
+        if image.report is not None:
+            done += f", {image.report}"
         made.add_row(
-            f"{plain(names[image.name])}\n  [dim]{done or 'kept as it is'}[/]",
+            f"{plain(names[image.name])}\n  [dim]{done}[/]",
             f"{info.upright_height}×{info.upright_width}\n"
             f"→ {image.height}×{image.width}",
             f"{bytes_text(info.encoded_size)}\n→ {bytes_text(image.encoded_size)}",

@@ -1,5 +1,5 @@
 """
-Upright 8-bit RGB out of a file or a pixel source: the one door to all decoders.
+An upright picture out of a file or a pixel source: the one door to all decoders.
 
 libvips reads what it reads exactly as Pillow does (JPEG, PNG, WebP and plain TIFF),
 Pillow reads the rest, with its plugins named one by one.  Both give strips of rows,
@@ -11,13 +11,10 @@ from __future__ import annotations
 
 import dataclasses
 from contextlib import closing
-from dataclasses import dataclass
-from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from qwenvl_prep._native.flatten import flatten_rgba
 from qwenvl_prep.decode_pillow import (
     copied_image,
     heif_strips,
@@ -27,13 +24,14 @@ from qwenvl_prep.decode_pillow import (
 )
 from qwenvl_prep.decode_vips import empty_vips_cache, vips_strips
 from qwenvl_prep.errors import DamagedImageError, UnsupportedFormatError
-from qwenvl_prep.jpeg_structure import without_junk
+from qwenvl_prep.jpeg_structure import count_scans, has_second_scan, without_junk
 from qwenvl_prep.limits import DEFAULT_LIMITS, Limits
-from qwenvl_prep.resize import Resizer
+from qwenvl_prep.options import PlanOptions
+from qwenvl_prep.pixels import Finish, Pixels, collect
 from qwenvl_prep.strips import is_for_vips, strips
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Iterator
 
     from numpy.typing import NDArray
 
@@ -55,37 +53,15 @@ __all__ = [
     "prove",
 ]
 
-_WHITE = 255
+_DEFAULT_OPTIONS = PlanOptions()
+
+# Types of which a part can be had that ends with the last whole row.
+_SALVAGED = frozenset({"JPEG", "PNG"})
+# A strip that breaks off is lost as a whole, so they are low where that is expected.
+_SALVAGED_ROWS = 8
 
 # Where junk between the segments in front of a JPEG's pixels is looked for.
 _JPEG_HEAD = 16 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Pixels:
-    """
-    An upright picture.
-
-    Attributes
-    ----------
-    data : ndarray of uint8, shape (height, width, 3)
-        RGB, rows from the top, contiguous.
-    """
-
-    data: NDArray[np.uint8]
-
-    @property
-    def height(self) -> int:
-        """Rows."""
-        return int(self.data.shape[0])
-
-    @property
-    def width(self) -> int:
-        """Columns."""
-        return int(self.data.shape[1])
-
-    def __repr__(self) -> str:
-        return f"<Pixels {self.height}x{self.width} RGB>"
 
 
 def decode(
@@ -93,27 +69,33 @@ def decode(
     info: ImageInfo,
     *,
     size: tuple[int, int] | None = None,
+    shrink: int = 1,
+    options: PlanOptions = _DEFAULT_OPTIONS,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Pixels:
     """
-    Decode a file to upright RGB on white.
+    Decode a file to upright sRGB on a plain background.
 
     Parameters
     ----------
     file : bytes or LargeFile
         The whole file, or what reads it.
     info : ImageInfo
-        What its header says.
+        What its header says; the frame that it describes is decoded.
     size : (int, int), optional
         Upright height and width to resize to; other than the picture's own.
+    shrink : int
+        Part of its size at which a JPEG is decoded before it is resized: 1, 2, 4, 8.
+    options : PlanOptions
+        Background, colour, and what becomes of a file that ends early.
     limits : Limits
         What may be decoded; checked before a decoder sees a byte.
 
     Returns
     -------
     Pixels
-        The first frame, turned upright, transparent parts laid on white, and then
-        resized by Pillow's bicubic filter if a size was given.
+        Colours brought to sRGB, transparent parts laid on the background, resized by
+        Pillow's bicubic filter if a size was given, and turned upright.
 
     Raises
     ------
@@ -127,8 +109,23 @@ def decode(
         If reading the file fails on the way.
     """
     limits.check_header(info, is_whole=size is None)
-    stored = _as_stored(info)
-    return _read(file, stored, lambda parts: _collected(parts, stored, size))
+    _check_scans(file, info, limits)
+    finish = Finish(info, options)
+    stored = _as_stored(info, shrink)
+
+    def strips_of(file: bytes | LargeFile) -> _Strips:
+        return _file_strips(file, stored, shrink=shrink, is_cmyk=finish.is_cmyk)
+
+    def collected(parts: _Strips) -> Pixels:
+        return collect(map(finish, parts), stored, size)
+
+    try:
+        return _read(file, stored, strips_of, collected)
+    except DamagedImageError:
+        can_salvage = info.format in _SALVAGED and is_for_vips(info)
+        if options.on_truncated == "error" or not can_salvage:
+            raise
+        return _salvaged(file, stored, size, finish, shrink)
 
 
 def prove(
@@ -140,7 +137,9 @@ def prove(
     No pixel is kept.
     """
     limits.check_header(info)
-    _read(file, _as_stored(info), _drop)
+    _check_scans(file, info, limits)
+    stored = _as_stored(info)
+    _read(file, stored, lambda file: _file_strips(file, stored), _drop)
 
 
 def decode_pixels(
@@ -148,22 +147,26 @@ def decode_pixels(
     info: ImageInfo,
     *,
     size: tuple[int, int] | None = None,
+    options: PlanOptions = _DEFAULT_OPTIONS,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Pixels:
     """
-    Bring a Pillow image or an array to upright RGB on white.
+    Bring a Pillow image or an array to an upright picture.
 
     Parameters, result and errors are those of :func:`decode`, with the pixel source
-    itself in place of the file.  The result of an RGB array that needs nothing done
-    is a view of it.
+    itself in place of the file.  The result of a grey or RGB array that needs nothing
+    done is a view of it.
     """
     limits.check_header(info, is_whole=size is None)
+    finish = Finish(info, options)
     if not isinstance(pixels, np.ndarray):
-        return _collected(image_strips(pixels, info), info, size)
+        parts = image_strips(pixels, info, is_cmyk=finish.is_cmyk)
+        return collect(map(finish, parts), info, size)
+    is_plain = pixels.ndim == 2 or pixels.shape[2] == 3
+    if size is None and is_plain and pixels.flags.c_contiguous:
+        return Pixels(pixels)
     samples = pixels if pixels.ndim == 3 else pixels[:, :, None]
-    if size is None and samples.shape[2] == 3 and samples.flags.c_contiguous:
-        return Pixels(samples)
-    return _collected(_array_strips(samples), info, size)
+    return collect(map(finish, _array_strips(samples)), info, size)
 
 
 def own_pixels(pixels: Any, info: ImageInfo) -> Any:
@@ -176,18 +179,30 @@ def own_pixels(pixels: Any, info: ImageInfo) -> Any:
 # ---------------------------------------------------------------- strips in
 
 
-def _as_stored(info: ImageInfo) -> ImageInfo:
+def _as_stored(info: ImageInfo, shrink: int = 1) -> ImageInfo:
     """Give size and orientation of the rows as their decoder hands them out."""
     # libheif turns a picture by itself, and Pillow a TIFF.
     if info.format == "HEIF" or (info.format == "TIFF" and not is_for_vips(info)):
         return dataclasses.replace(
             info, height=info.upright_height, width=info.upright_width, orientation=1
         )
-    return info
+    if shrink == 1:
+        return info
+    # A decoder that leaves out pixels rounds up.
+    height, width = -(-info.height // shrink), -(-info.width // shrink)
+    return dataclasses.replace(info, height=height, width=width)
+
+
+def _check_scans(file: bytes | LargeFile, info: ImageInfo, limits: Limits) -> None:
+    if info.format == "JPEG" and info.is_progressive:
+        limits.check_scans(count_scans(_contents(file)))
 
 
 def _read(
-    file: bytes | LargeFile, stored: ImageInfo, use: Callable[[_Strips], _T]
+    file: bytes | LargeFile,
+    stored: ImageInfo,
+    strips_of: Callable[[bytes | LargeFile], _Strips],
+    use: Callable[[_Strips], _T],
 ) -> _T:
     """Hand a file's strips over; all of them anew where the file has to be mended."""
     if stored.format == "JPEG" and stored.bit_depth > 8:
@@ -198,21 +213,69 @@ def _read(
         )
     # Closed, because an error's frames keep the strips, and they libvips' objects.
     try:
-        with closing(_file_strips(file, stored)) as parts:
+        with closing(strips_of(file)) as parts:
             return use(parts)
     except DamagedImageError:
         mended = _mended(file, stored)
         if mended is None:
             raise
-    with closing(_file_strips(mended, stored)) as parts:
+    with closing(strips_of(mended)) as parts:
         return use(parts)
 
 
-def _file_strips(file: bytes | LargeFile, stored: ImageInfo) -> _Strips:
+def _file_strips(
+    file: bytes | LargeFile,
+    stored: ImageInfo,
+    *,
+    shrink: int = 1,
+    is_cmyk: bool = False,
+) -> _Strips:
     if is_for_vips(stored):
-        return vips_strips(file, stored)
-    read = heif_strips if stored.format == "HEIF" else pillow_strips
-    return read(_contents(file), stored)
+        return vips_strips(file, stored, shrink=shrink)
+    if stored.format == "HEIF":
+        return heif_strips(_contents(file), stored)
+    return pillow_strips(_contents(file), stored, is_cmyk=is_cmyk)
+
+
+def _salvaged(
+    file: bytes | LargeFile,
+    stored: ImageInfo,
+    size: tuple[int, int] | None,
+    finish: Finish,
+    shrink: int,
+) -> Pixels:
+    """Take what arrived of a file that ends early, and lay the rest blank."""
+    data = _mended(file, stored) or _contents(file)
+    # Behind the first scan of a progressive JPEG all rows are there, only coarse.
+    is_coarse = stored.is_progressive and has_second_scan(data)
+    arrived = 0
+
+    def with_blank_rest(parts: _Strips) -> Iterator[NDArray[np.uint8]]:
+        nonlocal arrived
+        part = None
+        try:
+            for part in map(finish, parts):
+                arrived += part.shape[0]
+                yield part
+        except DamagedImageError:
+            if part is None:
+                raise
+        rest = stored.height - arrived
+        if part is not None and rest:
+            for _, rows in strips(rest, part.nbytes // part.shape[0]):
+                yield finish.blank(part, rows)
+
+    parts = vips_strips(
+        data,
+        stored,
+        shrink=shrink,
+        max_rows=_SALVAGED_ROWS,
+        is_lenient=is_coarse,
+    )
+    with closing(parts):
+        picture = collect(with_blank_rest(parts), stored, size)
+    missing = 1 - arrived / stored.height
+    return dataclasses.replace(picture, missing=missing, is_coarse=is_coarse)
 
 
 def _mended(file: bytes | LargeFile, stored: ImageInfo) -> bytes | None:
@@ -243,76 +306,3 @@ def _array_strips(samples: NDArray[np.uint8]) -> _Strips:
 def _drop(parts: _Strips) -> None:
     for _ in parts:
         pass
-
-
-def _collected(
-    parts: _Strips, stored: ImageInfo, size: tuple[int, int] | None
-) -> Pixels:
-    """Collect strips, resized on the way if a size is given, and turn them upright."""
-    rgb = _whole(parts, stored) if size is None else _resized(parts, stored, size)
-    return Pixels(_turn_upright(rgb, stored.orientation))
-
-
-def _whole(parts: _Strips, stored: ImageInfo) -> NDArray[np.uint8]:
-    rgb = np.empty((stored.height, stored.width, 3), np.uint8)
-    top = 0
-    for part in parts:
-        bottom = top + part.shape[0]
-        _to_rgb(part, out=rgb[top:bottom])
-        top = bottom
-    return rgb
-
-
-def _resized(
-    parts: _Strips, stored: ImageInfo, size: tuple[int, int]
-) -> NDArray[np.uint8]:
-    """Resize strips on white as they come; grey stays grey, which saves two thirds."""
-    height, width = size if stored.orientation < 5 else size[::-1]
-    first = next(parts)
-    is_grey = first.shape[2] == 1
-    resizer = Resizer(
-        stored.height,
-        stored.width,
-        height,
-        width,
-        channels=1 if is_grey else 3,
-        orientation=stored.orientation,
-    )
-    small = np.empty((height, width) if is_grey else (height, width, 3), np.uint8)
-    top = 0
-    for part in chain([first], parts):
-        rows = part[:, :, 0] if is_grey else _to_rgb(part)
-        top += resizer.feed(rows, out=small[top:]).shape[0]
-    return np.repeat(small[:, :, None], 3, axis=2) if is_grey else small
-
-
-def _to_rgb(
-    samples: NDArray[np.uint8], out: NDArray[np.uint8] | None = None
-) -> NDArray[np.uint8]:
-    """Bring 1 to 4 interleaved samples to RGB on white; 2 and 4 end in alpha."""
-    height, width, bands = samples.shape
-    if bands == 3 and out is None:
-        return samples
-    if out is None:
-        out = np.empty((height, width, 3), np.uint8)
-    if bands in {2, 4}:
-        rgba = samples if bands == 4 else samples[:, :, [0, 0, 0, 1]]
-        flatten_rgba(np.ascontiguousarray(rgba).reshape(-1), out.reshape(-1), _WHITE)
-    else:
-        out[:] = samples
-    return out
-
-
-def _turn_upright(rgb: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """Apply one of EXIF's eight orientations (CIPA DC-008, tag 0x0112)."""
-    if orientation not in range(2, 9):
-        return np.ascontiguousarray(rgb)
-    # One item a pixel: NumPy then moves three bytes at once instead of one by one.
-    pixels = np.ascontiguousarray(rgb).view("V3")[:, :, 0]
-    if orientation in {5, 6, 7, 8}:
-        pixels = pixels.T
-    if orientation in {2, 3, 6, 7}:
-        pixels = pixels[:, ::-1]
-    if orientation in {3, 4, 7, 8}:
-        pixels = pixels[::-1]
-    return np.ascontiguousarray(pixels).view(np.uint8).reshape(*pixels.shape, 3)

@@ -17,6 +17,7 @@ import numpy as np
 from qwenvl_prep.damage import broken, check_size
 from qwenvl_prep.errors import DecodeLimitError, ImageError, UnsupportedFormatError
 from qwenvl_prep.headers import ImageInfo
+from qwenvl_prep.headers.boxes import reaches_end_of_boxes
 from qwenvl_prep.headers.icons import one_of_icns, one_of_ico
 from qwenvl_prep.strips import strips
 
@@ -53,6 +54,8 @@ _PLUGINS = {
     "WEBP": ["WEBP"],
 }
 
+_MAX_BITS = 16
+
 _ONE_OF = {"ICNS": one_of_icns, "ICO": one_of_ico}
 
 # What Pillow says of a sound file whose kind it does not read.
@@ -66,6 +69,7 @@ def probe_pillow(image: Image.Image) -> ImageInfo:
         # Pillow turns a TIFF while loading it; its sides are upright from the start.
         is_turned = image.format == "TIFF"
         orientation = 1 if is_turned else image.getexif().get(_ORIENTATION_TAG, 1)
+        profile = bytes(image.info.get("icc_profile") or b"")
         bands = image.getbands()
         is_grey = len(bands) < 3
         return dataclasses.replace(
@@ -76,6 +80,8 @@ def probe_pillow(image: Image.Image) -> ImageInfo:
             has_alpha=image.has_transparency_data,
             colour="cmyk" if image.mode == "CMYK" else "grey" if is_grey else "rgb",
             is_lossless=True,
+            has_icc=bool(profile),
+            icc_profile=profile,
         )
 
 
@@ -85,7 +91,9 @@ def copied_image(image: Image.Image, info: ImageInfo) -> Image.Image:
         return image.copy()
 
 
-def pillow_strips(data: bytes, info: ImageInfo) -> Generator[NDArray[np.uint8]]:
+def pillow_strips(
+    data: bytes, info: ImageInfo, *, is_cmyk: bool = False
+) -> Generator[NDArray[np.uint8]]:
     """
     Read a file with the one plugin of its type; see :func:`image_strips`.
 
@@ -94,6 +102,7 @@ def pillow_strips(data: bytes, info: ImageInfo) -> Generator[NDArray[np.uint8]]:
     """
     from PIL import Image
 
+    _check_depth(info.bit_depth > _MAX_BITS, info.format)
     with _door(info.format, info):
         if info.frame is not None and info.format in _ONE_OF:
             # Pillow tells an icon's pictures apart by their size, which two may share.
@@ -101,7 +110,7 @@ def pillow_strips(data: bytes, info: ImageInfo) -> Generator[NDArray[np.uint8]]:
         with Image.open(io.BytesIO(data), formats=_PLUGINS[info.format]) as image:
             if info.frame and info.format not in _ONE_OF:
                 image.seek(info.frame)
-            yield from _strips_of(image, info.format, info)
+            yield from _strips_of(image, info.format, info, is_cmyk=is_cmyk)
 
 
 def heif_strips(data: bytes, info: ImageInfo) -> Generator[NDArray[np.uint8]]:
@@ -116,6 +125,9 @@ def heif_strips(data: bytes, info: ImageInfo) -> Generator[NDArray[np.uint8]]:
             extra="heif",
         ) from exc
     with _door(info.format, info):
+        # libheif leaves out the tiles that are missing, and says nothing.
+        if not reaches_end_of_boxes(data):
+            raise broken(info.format, "its end is missing")
         # libheif turns the picture by itself; the EXIF tag must not turn it again.
         found = pillow_heif.open_heif(data, convert_hdr_to_8bit=True)
         if info.frame is None:
@@ -131,7 +143,9 @@ def heif_strips(data: bytes, info: ImageInfo) -> Generator[NDArray[np.uint8]]:
         yield from _strips_of(image, info.format, info)
 
 
-def image_strips(image: Image.Image, info: ImageInfo) -> Generator[NDArray[np.uint8]]:
+def image_strips(
+    image: Image.Image, info: ImageInfo, *, is_cmyk: bool = False
+) -> Generator[NDArray[np.uint8]]:
     """
     Convert an image that somebody else has opened, strip by strip.
 
@@ -141,11 +155,13 @@ def image_strips(image: Image.Image, info: ImageInfo) -> Generator[NDArray[np.ui
         Loaded here if need be.
     info : ImageInfo
         Its size, as Pillow has it once it is loaded.
+    is_cmyk : bool
+        Whether CMYK is wanted as it is, because its profile is known.
 
     Yields
     ------
     ndarray of uint8, shape (rows, width, 1 | 3 | 4)
-        Grey, RGB or RGBA, from the top.
+        Grey, RGB or RGBA, from the top; or CMYK.
 
     Raises
     ------
@@ -157,23 +173,28 @@ def image_strips(image: Image.Image, info: ImageInfo) -> Generator[NDArray[np.ui
         If Pillow refuses by its own limit.
     """
     with _door("Pillow image", info):
-        yield from _strips_of(image, image.format or "image", info)
+        yield from _strips_of(image, image.format or "image", info, is_cmyk=is_cmyk)
 
 
 def _strips_of(
-    image: Image.Image, name: str, info: ImageInfo
+    image: Image.Image, name: str, info: ImageInfo, *, is_cmyk: bool = False
 ) -> Generator[NDArray[np.uint8]]:
     image.load()
     check_size(image.height, image.width, info)
-    if image.mode in {"I", "F"}:
-        raise UnsupportedFormatError(
-            f"Expected 8 or 16 bits per sample but this {name} has 32, which have no "
-            f"one range of brightness; scale them to 0..255 first",
-            format=name,
-        )
+    _check_depth(image.mode in {"I", "F"}, name)
     width = image.width
     for top, rows in strips(image.height, 4 * width):
-        yield _samples(image.crop((0, top, width, top + rows)))
+        strip = image.crop((0, top, width, top + rows))
+        yield np.asarray(strip) if is_cmyk and strip.mode == "CMYK" else _samples(strip)
+
+
+def _check_depth(is_deep: bool, name: str) -> None:
+    if is_deep:
+        raise UnsupportedFormatError(
+            f"Expected 8 or 16 bits per sample but this {name} has 32 or more, which "
+            f"have no one range of brightness; scale them to 0..255 first",
+            format=name,
+        )
 
 
 def _samples(strip: Image.Image) -> NDArray[np.uint8]:

@@ -59,7 +59,12 @@ _user_of_vips: int | None = None
 
 
 def vips_strips(
-    file: bytes | LargeFile, info: ImageInfo
+    file: bytes | LargeFile,
+    info: ImageInfo,
+    *,
+    shrink: int = 1,
+    max_rows: int | None = None,
+    is_lenient: bool = False,
 ) -> Generator[NDArray[np.uint8]]:
     """
     Read a file from its first row to its last.
@@ -69,7 +74,13 @@ def vips_strips(
     file : bytes or LargeFile
         The whole, or what reads it.
     info : ImageInfo
-        What its header says.
+        What its header says; its size is that of the rows that are wanted.
+    shrink : int
+        2, 4 or 8 to decode a JPEG at a part of its size, rounded up.
+    max_rows : int, optional
+        Height of a strip at most.
+    is_lenient : bool
+        Whether what a decoder only warns of is taken.
 
     Yields
     ------
@@ -98,11 +109,12 @@ def vips_strips(
     image = region = None
     with _Feed(file) as feed:
         try:
-            image = _open(feed, info)
+            image = _open(feed, info, shrink, is_lenient=is_lenient)
             check_size(image.height, image.width, info)
             kind, bands = _SAMPLES[image.format], image.bands
             region = pyvips.Region.new(image)
-            for top, rows in strips(info.height, info.width * bands * kind.itemsize):
+            row_bytes = info.width * bands * kind.itemsize
+            for top, rows in strips(info.height, row_bytes, max_rows=max_rows):
                 samples = _in_8_bits(region.fetch(0, top, info.width, rows), kind)
                 yield samples.reshape(rows, info.width, bands)
             feed.check()
@@ -118,13 +130,14 @@ def vips_strips(
             image = region = None
 
 
-def _open(feed: _Feed, info: ImageInfo) -> Any:
+def _open(feed: _Feed, info: ImageInfo, shrink: int, *, is_lenient: bool) -> Any:
     import pyvips
 
     load = getattr(pyvips.Image, _LOADERS[info.format])
     # fail_on works in a loader; libvips' thumbnail functions ignore it (#5195).
-    fail_on = _FAIL_ON.get(info.format, "error")
-    image = load(feed.source, access="sequential", fail_on=fail_on)
+    fail_on = "none" if is_lenient else _FAIL_ON.get(info.format, "error")
+    smaller = {"shrink": shrink} if shrink > 1 else {}
+    image = load(feed.source, access="sequential", fail_on=fail_on, **smaller)
     kind, bands = image.format, image.bands
     if kind in _SAMPLES and bands <= 4:
         return image

@@ -50,8 +50,11 @@ class FidelityReport:
     psnr: float
     ssim: float
 
+    def __str__(self) -> str:
+        return f"PSNR {self.psnr:.1f} dB, SSIM {self.ssim:.4f}"
+
     def __repr__(self) -> str:
-        return f"<FidelityReport PSNR {self.psnr:.1f} dB, SSIM {self.ssim:.4f}>"
+        return f"<FidelityReport {self}>"
 
 
 # Where the original bytes are sent.

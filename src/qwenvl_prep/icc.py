@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.ImageCms import ImageCmsTransform
 
-__all__ = ["Conversion", "to_srgb"]
+    from qwenvl_prep.headers import ImageInfo
+    from qwenvl_prep.options import Color
+
+__all__ = ["Conversion", "conversion_for", "is_srgb", "to_srgb"]
 
 # Samples per pixel -> the profile's colour space, Pillow's mode, a name without one.
 _SPACES = {
@@ -26,6 +29,8 @@ _SPACES = {
     3: (b"RGB ", "RGB", "RGB profile"),
     4: (b"CMYK", "CMYK", "CMYK profile"),
 }
+# Samples of colour, by what a header calls it.
+_CHANNELS = {"grey": 1, "rgb": 3, "palette": 3, "cmyk": 4}
 # Input, display, output and colour space; not device link, abstract, named colours.
 _CLASSES = frozenset((b"scnr", b"mntr", b"prtr", b"spac"))
 _CONNECTIONS = frozenset((b"XYZ ", b"Lab "))
@@ -298,3 +303,28 @@ def _by_engine(
         converted = np.frombuffer(target.tobytes(), np.uint8)
         out[top : top + step] = converted.reshape(len(block), width, 3)
     return out
+
+
+def conversion_for(info: ImageInfo, color: Color) -> Conversion | None:
+    """
+    Tell what is done to the colours that a header describes.
+
+    Parameters
+    ----------
+    info : ImageInfo
+        With the profile, and what it is about.
+    color : {"srgb", "keep"}
+        Whether profiles count.
+    """
+    channels = _CHANNELS.get(info.colour)
+    if color == "keep" or channels is None or not info.icc_profile:
+        return None
+    return to_srgb(info.icc_profile, channels)
+
+
+def is_srgb(info: ImageInfo, color: Color) -> bool:
+    """Tell whether the stored colours can be sent as they are."""
+    if color == "keep" or not info.has_icc:
+        return True
+    # A profile that lies too deep to be read with the header is not known.
+    return bool(info.icc_profile) and conversion_for(info, color) is None

@@ -8,7 +8,13 @@ from struct import Struct
 
 from qwenvl_prep._native.scan import end_of_scan
 
-__all__ = ["is_sound_jpeg", "reaches_end_of_jpeg", "without_junk"]
+__all__ = [
+    "count_scans",
+    "has_second_scan",
+    "is_sound_jpeg",
+    "reaches_end_of_jpeg",
+    "without_junk",
+]
 
 _U16 = Struct(">H")
 _FRAME = Struct(">xHHB")  # precision, height, width, number of components
@@ -20,8 +26,10 @@ _BARE = frozenset({0x01, *range(0xD0, 0xD8)})
 _SOI_LENGTH = 2
 _START_OF_SCAN = 0xDA
 _END_OF_IMAGE = b"\xff\xd9"
+_SCAN_MARK = b"\xff\xda"
 # Nothing, or the next picture of an MPO.
 _BEHIND = frozenset({b"", b"\xff\xd8"})
+_HOLE = bytes(256)
 _BLOCK = 8
 # Cameras write four tables into one segment; more of them is nothing to remember.
 _LONGEST_TABLES = 4 * (1 + 16 + 256)
@@ -98,21 +106,39 @@ def is_sound_jpeg(data: bytes) -> bool:
 
 def reaches_end_of_jpeg(data: bytes) -> bool:
     """Tell whether an end marker follows the first scan."""
+    # An end marker before the scan belongs to a thumbnail in a segment.
+    position = _first_scan(data)
+    return position > 0 and data.rfind(_END_OF_IMAGE) > position
+
+
+def has_second_scan(data: bytes) -> bool:
+    """Tell whether another scan follows the first one, which is whole then."""
+    return count_scans(data) > 1
+
+
+def count_scans(data: bytes) -> int:
+    """Count the scans, those of the next pictures of an MPO included."""
+    position = _first_scan(data)
+    # In a scan's code every 0xFF is followed by zero, so its mark stands for itself.
+    return 0 if position < 0 else data.count(_SCAN_MARK, position)
+
+
+def _first_scan(data: bytes) -> int:
+    """Give the position of the first scan's marker; -1 if there is none."""
     position = _SOI_LENGTH
     while position + 4 <= len(data):
         if data[position] != 0xFF:
-            return False
+            return -1
         marker = data[position + 1]
         if marker == 0xFF:  # a fill byte
             position += 1
         elif marker == _START_OF_SCAN:
-            # An end marker before the scan belongs to a thumbnail in a segment.
-            return data.rfind(_END_OF_IMAGE) > position
+            return position
         elif marker in _BARE:
             position += 2
         else:
             position += 2 + _U16.unpack_from(data, position + 2)[0]
-    return False
+    return -1
 
 
 def without_junk(data: bytes) -> bytes:
@@ -238,6 +264,9 @@ def _ends_as_it_should(data: bytes, start: int, frame: bytes, interval: int) -> 
     """
     end, restarts = end_of_scan(data, start)
     if end < 0 or data[end : end + 2] != _END_OF_IMAGE:
+        return False
+    # No picture's code looks like that, and a file that was not copied whole does.
+    if data.find(_HOLE, start, end) >= 0:
         return False
     if end + 2 < len(data) and data[end + 2 :].lstrip(b"\0")[:2] not in _BEHIND:
         return False

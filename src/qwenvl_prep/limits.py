@@ -31,6 +31,9 @@ class Limits:
         are read: a JPEG of one scan, a PNG without interlacing or a TIFF, resized.
         A later frame of an animation counts with all frames before it, each as large
         as the canvas, because they are decoded and dropped on the way to it.
+    max_scans : int
+        Most scans of a progressive JPEG; a decoder goes through the whole picture for
+        each of them.
     max_channels : int
         Most samples per pixel.
     max_decoded_bytes : int
@@ -46,12 +49,17 @@ class Limits:
     max_file_bytes: int = 512 * 1024 * 1024
     max_pixels: int = 100_000_000
     max_streamed_pixels: int = 1_000_000_000
+    max_scans: int = 100
     max_channels: int = 5
     max_decoded_bytes: int = 512 * 1024 * 1024
 
     def check_file_size(self, size: int, name: str) -> None:
         """Refuse a file that is too large to be read, by :class:`DecodeLimitError`."""
         _check("max_file_bytes", size, self.max_file_bytes, f"bytes in {name}")
+
+    def check_scans(self, count: int) -> None:
+        """Refuse a JPEG of too many scans, by :class:`DecodeLimitError`."""
+        _check("max_scans", count, self.max_scans, "scans")
 
     def check_header(self, info: ImageInfo, *, is_whole: bool = True) -> None:
         """

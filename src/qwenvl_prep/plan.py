@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Unpack
 
 from qwenvl_prep.data_uri import data_uri_length
 from qwenvl_prep.errors import IllegalImageError
@@ -11,14 +11,17 @@ from qwenvl_prep.findings import Finding
 from qwenvl_prep.geometry import (
     billed_tokens,
     billed_tokens_many,
-    integer,
     is_above_ratio,
     smart_resize,
 )
+from qwenvl_prep.icc import conversion_for, is_srgb
 from qwenvl_prep.limits import DEFAULT_LIMITS, Limits
+from qwenvl_prep.metadata import can_strip
+from qwenvl_prep.options import WHITE, Encoding, PlanKeywords, PlanOptions
 from qwenvl_prep.probe import probe
 from qwenvl_prep.profiles import DEFAULT_MODEL, ModelProfile, get_model
 from qwenvl_prep.sources import as_source
+from qwenvl_prep.strips import jpeg_shrink
 from qwenvl_prep.validate import find
 
 if TYPE_CHECKING:
@@ -28,19 +31,27 @@ if TYPE_CHECKING:
     from qwenvl_prep.headers import ImageInfo
 
 __all__ = [
-    "Encoding",
     "ImagePlan",
-    "PlanOptions",
     "cap_pixels",
     "count_tokens",
     "count_tokens_many",
     "plan",
     "plan_image",
+    "resized_plan",
 ]
 
-Encoding: TypeAlias = Literal["auto", "jpeg", "png"]
+_FORMAT_OF_ENCODING: dict[Encoding, str] = {
+    "jpeg": "JPEG",
+    "webp": "WEBP",
+    "png": "PNG",
+    "webp-lossless": "WEBP",
+}
 
-_FORMAT_OF_ENCODING = {"jpeg": "JPEG", "png": "PNG"}
+# What a file's several pictures are called.
+_FRAMES = {"TIFF": "pages", "JPEG": "pictures", "ICO": "pictures", "ICNS": "pictures"}
+_ICONS = frozenset({"ICO", "ICNS"})
+
+_NAMES_OF_COLOURS = {WHITE: "white", (0, 0, 0): "black"}
 
 # How EXIF's eight orientations are mended, in words (CIPA DC-008, tag 0x0112).
 _TURNS = {
@@ -52,51 +63,6 @@ _TURNS = {
     7: "turned 270° and mirrored",
     8: "turned 270°",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanOptions:
-    """
-    What the caller asks for beyond the model's rules.
-
-    Attributes
-    ----------
-    high_resolution : bool
-        Whether the request will set ``vl_high_resolution_images``.
-    max_tokens : int or None
-        Cap on the image's vision tokens below the model's own; the two markers are
-        billed on top.
-    max_bytes : int or None
-        Cap on the data URI in bytes below the model's own.
-    encoding : {"auto", "jpeg", "png"}
-        ``"auto"`` keeps legal bytes, else writes PNG where that is lossless *and*
-        no larger than JPEG, else JPEG.
-    quality : int
-        JPEG quality, 1 to 95.
-    """
-
-    high_resolution: bool = False
-    max_tokens: int | None = None
-    max_bytes: int | None = None
-    encoding: Encoding = "auto"
-    quality: int = 90
-
-    def __post_init__(self) -> None:
-        if self.encoding not in {"auto", "jpeg", "png"}:
-            raise ValueError(
-                f"Expected 'auto', 'jpeg' or 'png' for encoding but received "
-                f"{self.encoding!r}"
-            )
-        integer("quality", self.quality)
-        # Above 95 a JPEG only grows; libjpeg's manual advises against it.
-        if not 1 <= self.quality <= 95:
-            raise ValueError(
-                f"Expected 1 to 95 for quality but received {self.quality}"
-            )
-        for name in ("max_tokens", "max_bytes"):
-            value = getattr(self, name)
-            if value is not None and integer(name, value) < 1:
-                raise ValueError(f"Expected at least 1 for {name} but received {value}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -151,22 +117,43 @@ class ImagePlan:
         return _max_data_uri_bytes(self.model, self.options)
 
     @property
+    def background(self) -> str:
+        """Name of the colour that transparent parts are laid on."""
+        colour = self.options.background
+        return _NAMES_OF_COLOURS.get(colour) or f"#{bytes(colour).hex()}"
+
+    @property
+    def shrink(self) -> int:
+        """How often each side of a JPEG goes into itself while it is decoded."""
+        if self.options.fidelity == "exact" or not self.is_resized:
+            return 1
+        height, width = self.height, self.width
+        if self.info.orientation >= 5:
+            height, width = width, height
+        return jpeg_shrink(self.info, height, width)
+
+    @property
     def steps(self) -> tuple[str, ...]:
         """What will be done before encoding, in words; empty where bytes are kept."""
-        if self.is_kept:
-            return ()
         info = self.info
+        if self.is_kept:
+            return ("metadata removed",) if self.options.strip_metadata else ()
         steps = []
         if info.n_frames > 1:
-            steps.append(f"first of {info.n_frames} frames")
+            steps.append(_chosen(info))
+        if self.shrink > 1:
+            steps.append(f"decoded at 1/{self.shrink}")
         if info.bit_depth > 8:
             steps.append(f"{info.bit_depth} → 8 bit")
-        if info.colour == "cmyk":
+        conversion = conversion_for(info, self.options.color)
+        if conversion is not None:
+            steps.append(f"{conversion.name} → sRGB")
+        elif info.colour == "cmyk":
             steps.append("CMYK → RGB")
         if info.orientation != 1:
             steps.append(_TURNS[info.orientation])
         if info.has_alpha:
-            steps.append("flattened on white")
+            steps.append(f"flattened on {self.background}")
         if self.is_resized:
             steps.append(
                 f"resized {info.upright_height}×{info.upright_width} → "
@@ -186,12 +173,8 @@ def plan(
     source: Any,
     *,
     model: str | ModelProfile = DEFAULT_MODEL,
-    high_resolution: bool = False,
-    max_tokens: int | None = None,
-    max_bytes: int | None = None,
-    encoding: Encoding = "auto",
-    quality: int = 90,
     limits: Limits = DEFAULT_LIMITS,
+    **options: Unpack[PlanKeywords],
 ) -> ImagePlan:
     """
     Decide what will be done to an image, from its header alone.
@@ -202,10 +185,11 @@ def plan(
         See :func:`qwenvl_prep.sources.as_source`.
     model : str or ModelProfile
         Model that will read the image.
-    high_resolution, max_tokens, max_bytes, encoding, quality
-        See :class:`PlanOptions`.
     limits : Limits
         What may be decoded, where decoding will be needed.
+    **options
+        The attributes of :class:`PlanOptions`, among them ``max_tokens``,
+        ``max_bytes``, ``encoding`` and ``quality``.
 
     Returns
     -------
@@ -230,18 +214,12 @@ def plan(
     >>> plan(np.zeros((1280, 1280, 3), np.uint8))
     <ImagePlan pixels: 980x980, 1227 tokens, resized 1280×1280 → 980×980>
     """
-    options = PlanOptions(
-        high_resolution=high_resolution,
-        max_tokens=max_tokens,
-        max_bytes=max_bytes,
-        encoding=encoding,
-        quality=quality,
-    )
+    wanted = PlanOptions.of(options)
     source = as_source(source, limits=limits)
     made = plan_image(
-        probe(source),
+        probe(source, frame=wanted.frame),
         get_model(model),
-        options,
+        wanted,
         name=source.name,
         suffix=source.suffix,
         label=source.label,
@@ -262,24 +240,15 @@ def plan_image(
 ) -> ImagePlan:
     """Decide what will be done to an image whose header is known; see :func:`plan`."""
     findings = find(info, model, suffix=suffix, label=label)
-    unmendable = [
-        finding
-        for finding in findings
-        if finding.severity == "error" and not finding.is_mendable
-    ]
-    if unmendable:
-        reasons = "; ".join(finding.message for finding in unmendable)
-        remedies = "; ".join(finding.remedy for finding in unmendable)
-        raise IllegalImageError(
-            f"{name} cannot be made legal for {model.name}: {reasons}. "
-            f"What helps: {remedies}",
-            findings=findings,
-        )
+    is_kept = options.encoding == "keep"
+    if is_kept:
+        findings = (*findings, *_unkeepable(info, model, options))
+    _check_mendable(name, model, findings, is_kept=is_kept)
     cap = cap_pixels(model, options)
     upright = (info.upright_height, info.upright_width)
-    is_shrunk = _rounded_area(*upright, model.factor) > cap
+    is_shrunk = not is_kept and _rounded_area(*upright, model.factor) > cap
     size = _shrunk_size(*upright, model, options, cap) if is_shrunk else upright
-    is_kept = size == upright and _can_keep(info, model, options)
+    is_kept = is_kept or (size == upright and _can_keep(info, model, options))
     if not is_kept and not is_shrunk:
         size = _grid_size(*upright, model, options)
     tokens = billed_tokens(*size, model, high_resolution=options.high_resolution)
@@ -295,6 +264,16 @@ def plan_image(
         tokens=tokens,
         warnings=tuple(f for f in findings if f.severity == "warning"),
     )
+
+
+def resized_plan(plan: ImagePlan, height: int, width: int) -> ImagePlan:
+    """Give the plan with another size, and what that costs."""
+    if (height, width) == (plan.height, plan.width):
+        return plan
+    tokens = billed_tokens(
+        height, width, plan.model, high_resolution=plan.options.high_resolution
+    )
+    return replace(plan, height=height, width=width, tokens=tokens)
 
 
 def count_tokens(
@@ -402,6 +381,63 @@ def cap_pixels(model: ModelProfile, options: PlanOptions) -> int:
     return min(cap, wanted)
 
 
+def _chosen(info: ImageInfo) -> str:
+    """Tell which of several pictures is taken."""
+    several = f"{info.n_frames} {_FRAMES.get(info.format, 'frames')}"
+    if info.frame is not None:
+        return f"frame {info.frame} of {several}, counted from 0"
+    return f"{'largest' if info.format in _ICONS else 'first'} of {several}"
+
+
+def _check_mendable(
+    name: str, model: ModelProfile, findings: tuple[Finding, ...], *, is_kept: bool
+) -> None:
+    """Refuse what preparing does not mend; where bytes are kept, it mends nothing."""
+    fatal = [
+        finding
+        for finding in findings
+        if finding.severity == "error" and (is_kept or not finding.is_mendable)
+    ]
+    if not fatal:
+        return
+    reasons = "; ".join(finding.message for finding in fatal)
+    if is_kept:
+        raise IllegalImageError(
+            f"{name} cannot be kept as it is for {model.name}: {reasons}. What helps: "
+            f"another encoding, such as 'auto'",
+            findings=findings,
+        )
+    remedies = "; ".join(finding.remedy for finding in fatal)
+    raise IllegalImageError(
+        f"{name} cannot be made legal for {model.name}: {reasons}. "
+        f"What helps: {remedies}",
+        findings=findings,
+    )
+
+
+def _unkeepable(
+    info: ImageInfo, model: ModelProfile, options: PlanOptions
+) -> list[Finding]:
+    """Find what the caller wants done to bytes that are to be kept."""
+    limit = _max_data_uri_bytes(model, options)
+    length = data_uri_length(info.encoded_size, info.media_type)
+    reasons = []
+    if info.format == "PIXELS":
+        reasons.append("pixels have no bytes that could be kept")
+    if info.n_frames > 1 and info.frame is not None:
+        reasons.append(f"one of {info.n_frames} frames cannot be sent alone")
+    if options.strip_metadata and not can_strip(info.format):
+        reasons.append(f"metadata of {info.format} is not removed without encoding")
+    if length > limit:
+        reasons.append(f"its data URI has {length:,} bytes where {limit:,} are allowed")
+    return [
+        Finding(
+            "not-keepable", "error", reason, "use another encoding", is_mendable=True
+        )
+        for reason in reasons
+    ]
+
+
 def _check_reached(
     name: str, model: ModelProfile, options: PlanOptions, vision: int
 ) -> None:
@@ -501,6 +537,7 @@ def _can_keep(info: ImageInfo, model: ModelProfile, options: PlanOptions) -> boo
     return (
         info.format in model.formats_for(info.height * info.width)
         and info.format == wanted
+        and (info.is_lossless or options.encoding != "webp-lossless")
         and info.encoded_size <= model.max_file_bytes
         and data_uri_length(info.encoded_size, info.media_type) <= limit
         and info.orientation == 1
@@ -509,4 +546,6 @@ def _can_keep(info: ImageInfo, model: ModelProfile, options: PlanOptions) -> boo
         # Decoders disagree about the rest; what was sent must not depend on whose.
         and info.bit_depth <= 8
         and info.colour in {"grey", "rgb", "palette"}
+        and (not options.strip_metadata or can_strip(info.format))
+        and is_srgb(info, options.color)
     )

@@ -7,8 +7,9 @@ import os
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
+from qwenvl_prep.damage import broken
 from qwenvl_prep.data_uri import to_data_uri
 from qwenvl_prep.errors import (
     IllegalImageError,
@@ -18,21 +19,26 @@ from qwenvl_prep.errors import (
     UnsupportedFormatError,
     without_frames,
 )
+from qwenvl_prep.fidelity import UNTOUCHED, FidelityReport
 from qwenvl_prep.integrity import reaches_end
 from qwenvl_prep.jpeg_structure import is_sound_jpeg
 from qwenvl_prep.limits import DEFAULT_LIMITS, Limits
-from qwenvl_prep.plan import Encoding, ImagePlan, PlanOptions, cap_pixels, plan_image
-from qwenvl_prep.probe import probe, probe_file
+from qwenvl_prep.metadata import without_metadata
+from qwenvl_prep.options import PlanKeywords, PlanOptions
+from qwenvl_prep.plan import ImagePlan, cap_pixels, plan_image, resized_plan
+from qwenvl_prep.probe import deep_profile, probe, probe_file
 from qwenvl_prep.profiles import DEFAULT_MODEL, ModelProfile, get_model
 from qwenvl_prep.sources import Source, as_source, listed, open_source
 from qwenvl_prep.validate import find
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from qwenvl_prep.decode import Pixels
+    from qwenvl_prep.encode import EncodedImage
     from qwenvl_prep.findings import Finding
     from qwenvl_prep.headers import ImageInfo
+    from qwenvl_prep.sources import LargeFile
 
 __all__ = ["PreparedImage", "prepare", "prepare_many", "usable_cores"]
 
@@ -54,6 +60,8 @@ class PreparedImage:
         What was decided, with the original's header in ``plan.info``.
     changes : tuple of str
         What was done, in words; empty where the original bytes were kept.
+    report : FidelityReport or None
+        How far the file is from the exact pixels, where that was asked for.
     """
 
     name: str
@@ -61,6 +69,7 @@ class PreparedImage:
     media_type: str
     plan: ImagePlan
     changes: tuple[str, ...]
+    report: FidelityReport | None = None
 
     @property
     def data_uri(self) -> str:
@@ -103,20 +112,16 @@ def prepare(
     source: Any,
     *,
     model: str | ModelProfile = DEFAULT_MODEL,
-    high_resolution: bool = False,
-    max_tokens: int | None = None,
-    max_bytes: int | None = None,
-    encoding: Encoding = "auto",
-    quality: int = 90,
     limits: Limits = DEFAULT_LIMITS,
+    **options: Unpack[PlanKeywords],
 ) -> PreparedImage:
     """
     Make an image ready for a model: legal, upright, opaque, no larger than needed.
 
-    Bytes that are legal, upright and opaque already, and that the cap would not
-    shrink, are kept untouched.  Everything else is decoded, turned upright, laid on
-    white, resized onto the model's grid with Pillow's bicubic pixels and encoded
-    without metadata.
+    Bytes that are legal, upright, opaque and sRGB already, and that the cap would not
+    shrink, are kept untouched.  Everything else is decoded, brought to sRGB, laid on
+    white, resized onto the model's grid with Pillow's bicubic pixels, turned upright
+    and encoded without metadata.
 
     Parameters
     ----------
@@ -124,10 +129,11 @@ def prepare(
         See :func:`qwenvl_prep.sources.as_source`.
     model : str or ModelProfile
         Model that will read the image.
-    high_resolution, max_tokens, max_bytes, encoding, quality
-        See :class:`qwenvl_prep.PlanOptions`.
     limits : Limits
         What may be read and decoded.
+    **options
+        The attributes of :class:`qwenvl_prep.PlanOptions`, among them
+        ``max_tokens``, ``max_bytes``, ``encoding``, ``quality`` and ``fidelity``.
 
     Returns
     -------
@@ -149,27 +155,17 @@ def prepare(
     >>> prepare(np.zeros((1280, 1280, 3), np.uint8)).media_type
     'image/png'
     """
-    options = PlanOptions(
-        high_resolution=high_resolution,
-        max_tokens=max_tokens,
-        max_bytes=max_bytes,
-        encoding=encoding,
-        quality=quality,
-    )
-    return _prepare(as_source(source, limits=limits), get_model(model), options, limits)
+    source = as_source(source, limits=limits)
+    return _prepare(source, get_model(model), PlanOptions.of(options), limits)
 
 
 def prepare_many(
     sources: Iterable[Any],
     *,
     model: str | ModelProfile = DEFAULT_MODEL,
-    high_resolution: bool = False,
-    max_tokens: int | None = None,
-    max_bytes: int | None = None,
-    encoding: Encoding = "auto",
-    quality: int = 90,
     limits: Limits = DEFAULT_LIMITS,
     workers: int | None = None,
+    **options: Unpack[PlanKeywords],
 ) -> Iterator[PreparedImage | QwenVLPrepError]:
     """
     Make many images ready, on several threads, in the order given.
@@ -179,7 +175,7 @@ def prepare_many(
     sources : iterable
         Inputs of :func:`prepare`; taken one by one, a few ahead of the results, so
         that an endless iterable works and memory stays bounded.
-    model, high_resolution, max_tokens, max_bytes, encoding, quality, limits
+    model, limits, **options
         As for :func:`prepare`.
     workers : int, optional
         Threads; by default one for each core this process may use.
@@ -203,14 +199,8 @@ def prepare_many(
     ['PreparedImage', 'IllegalImageError']
     """
     profile = get_model(model)
-    options = PlanOptions(
-        high_resolution=high_resolution,
-        max_tokens=max_tokens,
-        max_bytes=max_bytes,
-        encoding=encoding,
-        quality=quality,
-    )
-    cap_pixels(profile, options)
+    wanted = PlanOptions.of(options)
+    cap_pixels(profile, wanted)
     workers = usable_cores() if workers is None else workers
     if workers < 1:
         raise ValueError(f"Expected at least 1 worker but received {workers}")
@@ -229,7 +219,7 @@ def prepare_many(
         if isinstance(source, QwenVLPrepError):
             return source
         try:
-            return _prepare(source, profile, options, limits)
+            return _prepare(source, profile, wanted, limits)
         except QwenVLPrepError as exc:
             return without_frames(exc)
         except MemoryError:
@@ -281,17 +271,20 @@ def _in_order(
 def _prepare(
     source: Source, model: ModelProfile, options: PlanOptions, limits: Limits
 ) -> PreparedImage:
-    if source.pixels is not None:
-        info = probe(source)
-        plan = plan_image(info, model, options, name=source.name)
-        from qwenvl_prep.decode import decode_pixels
+    from qwenvl_prep.decode import decode, decode_pixels
 
-        size = _size_of(plan)
-        return _render(
-            plan, decode_pixels(source.pixels, info, size=size, limits=limits)
-        )
+    if source.pixels is not None:
+        info = probe(source, frame=options.frame)
+        plan = plan_image(info, model, options, name=source.name)
+
+        def convert(size: tuple[int, int] | None, _: int) -> Pixels:
+            return decode_pixels(
+                source.pixels, info, size=size, options=options, limits=limits
+            )
+
+        return _render(plan, convert)
     with open_source(source, at_once=model.max_file_bytes, limits=limits) as file:
-        info = probe_file(file)
+        info = _described(file, options)
         plan = plan_image(
             info,
             model,
@@ -302,19 +295,30 @@ def _prepare(
         )
         limits.check_header(info, is_whole=not plan.is_resized)
         # A file that is read piece by piece is too large to be kept.
-        if isinstance(file, bytes) and reaches_end(file, info) and plan.is_kept:
-            _prove(file, info, limits)
-            return _keep(plan, file)
-        from qwenvl_prep.decode import decode
+        if plan.is_kept and isinstance(file, bytes):
+            if reaches_end(file, info):
+                _prove(file, info, limits)
+                return _keep(plan, file)
+            if options.encoding == "keep":
+                raise broken(info.format, "its end is missing")
+        # Where bytes could have been kept, all pixels may be there but not the file's
+        # own end, so the pixels are sent.
+        plan = dataclasses.replace(plan, is_kept=False)
 
-        pixels = decode(file, info, size=_size_of(plan), limits=limits)
-    # Where bytes could have been kept, all pixels are there but not the file's own
-    # end, so the pixels are sent.
-    return _render(dataclasses.replace(plan, is_kept=False), pixels)
+        def read(size: tuple[int, int] | None, shrink: int) -> Pixels:
+            return decode(
+                file, info, size=size, shrink=shrink, options=options, limits=limits
+            )
+
+        return _render(plan, read)
 
 
-def _size_of(plan: ImagePlan) -> tuple[int, int] | None:
-    return (plan.height, plan.width) if plan.is_resized else None
+def _described(file: bytes | LargeFile, options: PlanOptions) -> ImageInfo:
+    """Read the header, and a colour profile that lies too deep for reading it alone."""
+    info = probe_file(file, frame=options.frame)
+    if not info.has_icc or info.icc_profile or options.color == "keep":
+        return info
+    return dataclasses.replace(info, icc_profile=deep_profile(file, info))
 
 
 def _prove(data: bytes, info: ImageInfo, limits: Limits) -> None:
@@ -337,19 +341,32 @@ def _prove(data: bytes, info: ImageInfo, limits: Limits) -> None:
 
 
 def _keep(plan: ImagePlan, data: bytes) -> PreparedImage:
+    is_stripped = plan.options.strip_metadata
     return PreparedImage(
         name=plan.name,
-        data=data,
+        data=without_metadata(data, plan.info) if is_stripped else data,
         media_type=plan.info.media_type,
         plan=plan,
-        changes=(),
+        changes=plan.steps,
+        report=UNTOUCHED if plan.options.report else None,
     )
 
 
-def _render(plan: ImagePlan, pixels: Pixels) -> PreparedImage:
-    from qwenvl_prep.encode import encode
+def _render(
+    plan: ImagePlan, pixels_at: Callable[[tuple[int, int] | None, int], Pixels]
+) -> PreparedImage:
+    """Make pixels and encode them; smaller ones where the bytes have to fit."""
+    from qwenvl_prep.encode import encode_within
 
-    encoded = encode(pixels, plan)
+    upright = (plan.info.upright_height, plan.info.upright_width)
+
+    def render(height: int, width: int) -> Pixels:
+        size = (height, width)
+        at = dataclasses.replace(plan, height=height, width=width)
+        return pixels_at(None if size == upright else size, at.shrink)
+
+    encoded, pixels = encode_within(render, plan)
+    plan = resized_plan(plan, pixels.height, pixels.width)
     findings = find(probe_file(encoded.data), plan.model)
     if any(finding.severity == "error" for finding in findings):
         raise IllegalImageError(
@@ -357,13 +374,38 @@ def _render(plan: ImagePlan, pixels: Pixels) -> PreparedImage:
             f"{'; '.join(finding.message for finding in findings)}",
             findings=findings,
         )
+    report = None
+    if plan.options.report:
+        size = None if not plan.is_resized else (plan.height, plan.width)
+        exact = pixels if plan.shrink == 1 else pixels_at(size, 1)
+        report = _report(encoded, exact)
+    verb = "encoded" if plan.info.format == "PIXELS" else "re-encoded"
     return PreparedImage(
         name=plan.name,
         data=encoded.data,
         media_type=encoded.media_type,
         plan=plan,
-        changes=(*plan.steps, encoded.label),
+        changes=(*plan.steps, *_cut_off(pixels, plan), f"{verb} {encoded.label}"),
+        report=report,
     )
+
+
+def _cut_off(pixels: Pixels, plan: ImagePlan) -> tuple[str, ...]:
+    if pixels.missing:
+        share = f"{pixels.missing:.0%}".replace("%", " %")
+        return (f"cut off: {share} of the picture is missing and {plan.background}",)
+    if pixels.is_coarse:
+        return ("cut off: the details are missing",)
+    return ()
+
+
+def _report(encoded: EncodedImage, exact: Pixels) -> FidelityReport:
+    """Decode what is sent, as its receiver will, and hold it against the pixels."""
+    from qwenvl_prep.decode import decode
+    from qwenvl_prep.fidelity import compare
+
+    sent = decode(encoded.data, probe_file(encoded.data))
+    return compare(sent.data, exact.data)
 
 
 def usable_cores() -> int:

@@ -13,7 +13,10 @@ from qwenvl_prep.sources import as_source, open_header
 if TYPE_CHECKING:
     from qwenvl_prep.sources import LargeFile, Source
 
-__all__ = ["ImageInfo", "probe", "probe_file"]
+__all__ = ["ImageInfo", "deep_profile", "probe", "probe_file"]
+
+# The longest profile that is read, and what may stand in front of it.
+_DEEP_BUDGET = 2 * 1024 * 1024
 
 
 def probe(source: Any, *, frame: int | None = None) -> ImageInfo:
@@ -69,6 +72,15 @@ def probe_file(file: bytes | LargeFile, *, frame: int | None = None) -> ImageInf
     if isinstance(file, bytes):
         return read_header(HeaderReader.from_bytes(file), frame)
     return read_header(file.header(), frame)
+
+
+def deep_profile(file: bytes | LargeFile, info: ImageInfo) -> bytes:
+    """Read a colour profile that lies deeper in a file than headers are read."""
+    if isinstance(file, bytes):
+        reader = HeaderReader.from_bytes(file, budget=_DEEP_BUDGET)
+    else:
+        reader = file.header(budget=_DEEP_BUDGET)
+    return read_header(reader, info.frame).icc_profile
 
 
 def _probe_pixels(source: Source, frame: int | None) -> ImageInfo:

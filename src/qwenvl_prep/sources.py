@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from qwenvl_prep.data_uri import from_data_uri
 from qwenvl_prep.errors import ImageError, SourceError
-from qwenvl_prep.headers import HeaderReader
+from qwenvl_prep.headers import BUDGET, HeaderReader
 from qwenvl_prep.limits import DEFAULT_LIMITS, Limits
 
 if TYPE_CHECKING:
@@ -189,9 +189,9 @@ class LargeFile:
         self._written = status.st_mtime_ns
         self._descriptor = descriptor
 
-    def header(self) -> HeaderReader:
+    def header(self, *, budget: int = BUDGET) -> HeaderReader:
         """Give a reader that fetches only the header bytes that are asked for."""
-        return HeaderReader.from_fd(self._descriptor, self.size)
+        return HeaderReader.from_fd(self._descriptor, self.size, budget=budget)
 
     def read_at(self, offset: int, length: int) -> bytes:
         """

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from qwenvl_prep.headers import ImageInfo
 
-__all__ = ["is_for_vips", "is_streamed", "strips"]
+__all__ = ["is_for_vips", "is_streamed", "jpeg_shrink", "strips"]
 
 # A strip should still be in the processor's cache when it is resized; and malloc maps
 # fresh pages for each large buffer. With strips of 4 MiB, a JPEG of 280 megapixels
@@ -23,6 +23,9 @@ _MAX_ROWS = 64
 _BLOCK_ROWS = 16
 
 _VIPS_FORMATS = frozenset({"JPEG", "PNG", "TIFF", "WEBP"})
+
+# How many times the pixels of the target a JPEG decoded at a part of its size has.
+_LEFT_PIXELS = 2
 
 # Above, libvips' time to open an animation grows with the square of its frames.
 _MANY_FRAMES = 1_000
@@ -62,7 +65,39 @@ def is_streamed(info: ImageInfo) -> bool:
     )
 
 
-def strips(height: int, row_bytes: int) -> Iterator[tuple[int, int]]:
+def jpeg_shrink(info: ImageInfo, height: int, width: int) -> int:
+    """
+    Tell at which part of its size a JPEG may be decoded to be resized from there.
+
+    Its code holds blocks of 8 × 8 frequencies, and a decoder that leaves out the high
+    ones gives the block smaller.  Twice the target's pixels must be left: then what
+    was left out is nearly all above what the target can show.
+
+    Parameters
+    ----------
+    info : ImageInfo
+        What the header says.
+    height, width : int
+        Size it is resized to, as stored.
+
+    Returns
+    -------
+    int
+        1, 2, 4 or 8.
+    """
+    if info.format != "JPEG" or not is_for_vips(info):
+        return 1
+    for shrink in (8, 4, 2):
+        left = (info.height // shrink, info.width // shrink)
+        is_larger = left[0] >= height and left[1] >= width
+        if is_larger and left[0] * left[1] >= _LEFT_PIXELS * height * width:
+            return shrink
+    return 1
+
+
+def strips(
+    height: int, row_bytes: int, *, max_rows: int | None = None
+) -> Iterator[tuple[int, int]]:
     """
     Cut a picture into strips that stay in the processor's cache.
 
@@ -72,6 +107,8 @@ def strips(height: int, row_bytes: int) -> Iterator[tuple[int, int]]:
         Rows of the picture.
     row_bytes : int
         Length of one row in memory.
+    max_rows : int, optional
+        Rows of a strip at most, where fewer are wanted.
 
     Yields
     ------
@@ -83,7 +120,7 @@ def strips(height: int, row_bytes: int) -> Iterator[tuple[int, int]]:
     >>> list(strips(100, 3 * 4000))
     [(0, 32), (32, 32), (64, 32), (96, 4)]
     """
-    step = min(_MAX_ROWS, max(1, _STRIP_BYTES // row_bytes))
+    step = min(max_rows or _MAX_ROWS, max(1, _STRIP_BYTES // row_bytes))
     if step > _BLOCK_ROWS:
         step -= step % _BLOCK_ROWS
     for top in range(0, height, step):

@@ -16,6 +16,7 @@ from qwenvl_prep.errors import (
     UnsupportedFormatError,
 )
 from qwenvl_prep.findings import Finding
+from qwenvl_prep.icc import is_srgb
 from qwenvl_prep.limits import DEFAULT_LIMITS, Limits
 from qwenvl_prep.probe import probe
 from qwenvl_prep.profiles import DEFAULT_MODEL, ModelProfile, get_model
@@ -300,13 +301,24 @@ def _warnings(info: ImageInfo, model: ModelProfile, suffix: str) -> list[Finding
                 is_mendable=True,
             )
         )
+    if not is_srgb(info, "srgb"):
+        found.append(
+            Finding(
+                "colour-profile",
+                "warning",
+                "A colour profile other than sRGB is not applied by the API: colours "
+                "would arrive changed",
+                "prepare brings them to sRGB",
+                is_mendable=True,
+            )
+        )
     if info.n_frames > 1:
         found.append(
             Finding(
                 "many-frames",
                 "warning",
                 f"Only the first of {info.n_frames} frames is seen",
-                "prepare sends the first frame alone",
+                "prepare sends one alone, the first unless frame= says otherwise",
                 is_mendable=True,
                 actual=info.n_frames,
                 limit=1,

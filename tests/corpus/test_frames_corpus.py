@@ -13,7 +13,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from qwenvl_prep.decode import decode
-from qwenvl_prep.errors import FrameError, QwenVLPrepError
+from qwenvl_prep.errors import DamagedImageError, FrameError, QwenVLPrepError
+from qwenvl_prep.options import PlanOptions
 from qwenvl_prep.probe import ImageInfo, probe_file
 
 if TYPE_CHECKING:
@@ -105,9 +106,12 @@ def test_each_frame_is_pillows(path):
         assert info.frame == frame
         assert (info.upright_height, info.upright_width) == pixels.shape[:2], frame
         assert info.n_frames == FOUND[path].n_frames
-        given = decode(data, info).data
-        if given.ndim == 2:
-            given = np.repeat(given[:, :, None], 3, axis=2)
+        try:
+            given = decode(data, info, options=PlanOptions(color="keep")).rgb
+        except DamagedImageError:
+            # libheif leaves out the tiles that a file which was cut off lacks.
+            assert (path.parent.name, info.format) == ("broken", "HEIF")
+            continue
         np.testing.assert_array_equal(given, pixels, str(frame))
 
 
@@ -117,8 +121,7 @@ def test_each_picture_of_an_icon_is_pillows(path):
     data = path.read_bytes()
     ours: Counter[bytes] = Counter()
     for frame in range(FOUND[path].n_frames):
-        pixels = decode(data, probe_file(data, frame=frame)).data
-        rgb = pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
+        rgb = decode(data, probe_file(data, frame=frame)).rgb
         ours[rgb.tobytes()] += 1
     with Image.open(path) as image:
         each = (image.ico.frame(number) for number in range(len(image.ico.entry)))

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 
-from qwenvl_prep import PreparedImage, prepare, probe, validate
+from qwenvl_prep import PlanOptions, PreparedImage, prepare, probe, validate
 from qwenvl_prep.decode import decode
 from qwenvl_prep.errors import QwenVLPrepError
 
@@ -173,7 +173,7 @@ def test_pixels_equal_pillows():
             if expected is None:
                 continue
             try:
-                pixels = decode(data, info).data
+                pixels = decode(data, info, options=PlanOptions(color="keep")).rgb
             except QwenVLPrepError as exc:
                 different.append((one.name, str(exc)))
                 continue
@@ -187,6 +187,33 @@ def test_pixels_equal_pillows():
     unexpected = [row for row in different if row[0] not in JUSTIFIED]
     assert unexpected == []
     assert compared > 0
+
+
+def test_profiles_bring_the_colours_of_littlecms():
+    """Wherever a profile is embedded, colours are those of ImageCms, or 2 beside."""
+    compared = 0
+    for one in outcomes():
+        info = one.prepared.plan.info if one.prepared is not None else None
+        if info is None or info.format == "HEIF" or not info.icc_profile:
+            continue
+        data = one.path.read_bytes()
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+            image = ImageOps.exif_transpose(image)
+            profile = ImageCms.ImageCmsProfile(io.BytesIO(info.icc_profile))
+            if image.mode not in {"L", "RGB", "CMYK"} or image.has_transparency_data:
+                continue
+            srgb = ImageCms.createProfile("sRGB")
+            try:
+                expected = ImageCms.profileToProfile(
+                    image, profile, srgb, outputMode="RGB"
+                )
+            except ImageCms.PyCMSError:  # of another colour space
+                expected = image.convert("RGB")
+        pixels = decode(data, info).rgb.astype(int)
+        assert abs(pixels - np.asarray(expected)).max() <= 2, one.name
+        compared += 1
+    assert compared >= 10
 
 
 def test_header_and_plan_agree_for_every_file():

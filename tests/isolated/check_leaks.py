@@ -79,7 +79,9 @@ def stream(call: int) -> None:
 def flatten(call: int) -> None:
     """Lay a transparent picture on white, another size than the last time."""
     rows = call % 64 + 1
-    flatten_rgba(RGBA[:rows].reshape(-1), np.empty(rows * 64 * 3, np.uint8), 255)
+    flatten_rgba(
+        RGBA[:rows].reshape(-1), np.empty(rows * 64 * 3, np.uint8), 255, 255, 255
+    )
 
 
 def sizes(call: int) -> None:
@@ -111,9 +113,9 @@ def refused(call: int) -> None:
         lambda: qp.smart_resize(0, 1),
         lambda: qp.smart_resize_many([1, 0], [1, 1]),
         lambda: geometry.smart_resize(1, 1, 0, 1, 1, False),
-        lambda: flatten_rgba(bytes(5), target, 255),
-        lambda: flatten_rgba(bytes(4), target, 256),
-        lambda: flatten_rgba(RGBA.reshape(-1)[::2], target, 255),
+        lambda: flatten_rgba(bytes(5), target, 255, 255, 255),
+        lambda: flatten_rgba(bytes(4), target, 255, 256, 255),
+        lambda: flatten_rgba(RGBA.reshape(-1)[::2], target, 255, 255, 255),
         lambda: resample.resample(bytes(59), target, 4, 5, 3, 2, 3, False),
         lambda: resample.resample(bytes(60), target, 4, 5, 3, 2, 4, False),
         lambda: resample.resample(bytes(60), bytes(18), 4, 5, 3, 2, 3, False),

@@ -66,7 +66,7 @@ def resize(size: tuple[int, int], out: tuple[int, int], channels: int) -> None:
 def flatten(pixels: int) -> None:
     """Lay so many transparent pixels on white."""
     target = np.empty(pixels * 3, np.uint8)
-    flatten_rgba(picture(pixels * 4), target, 255)
+    flatten_rgba(picture(pixels * 4), target, 255, 255, 255)
     write(target)
 
 

@@ -29,7 +29,7 @@ def flatten() -> None:
     from qwenvl_prep._native.flatten import flatten_rgba
 
     source = (ctypes.c_ubyte * 32).from_address(block(bytes(31)))
-    flatten_rgba(source, bytearray(24), 255)
+    flatten_rgba(source, bytearray(24), 255, 255, 255)
 
 
 def geometry(address: int = 0) -> None:

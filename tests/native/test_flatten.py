@@ -9,16 +9,18 @@ from PIL import Image
 from qwenvl_prep._native.flatten import flatten_rgba
 
 
-def flatten(pixels: np.ndarray, background: int = 255) -> np.ndarray:
+def flatten(
+    pixels: np.ndarray, background: tuple[int, int, int] = (255, 255, 255)
+) -> np.ndarray:
     target = np.zeros((*pixels.shape[:-1], 3), np.uint8)
-    flatten_rgba(pixels.reshape(-1), target.reshape(-1), background)
+    flatten_rgba(pixels.reshape(-1), target.reshape(-1), *background)
     return target
 
 
-def by_pillow(pixels: np.ndarray, background: int) -> np.ndarray:
+def by_pillow(pixels: np.ndarray, background: tuple[int, int, int]) -> np.ndarray:
     """Paste the picture, its alpha as mask, on a plain one."""
     image = Image.frombytes("RGBA", pixels.shape[1::-1], pixels.tobytes())
-    ground = Image.new("RGB", image.size, (background,) * 3)
+    ground = Image.new("RGB", image.size, background)
     ground.paste(image, mask=image.getchannel("A"))
     return np.asarray(ground)
 
@@ -29,7 +31,10 @@ def every_pair() -> np.ndarray:
     return np.stack([colour, 255 - colour, np.roll(colour, 77, 0), alpha], axis=2)
 
 
-@pytest.mark.parametrize("background", [255, 0, 1, 127, 128, 254])
+@pytest.mark.parametrize(
+    "background",
+    [*((level,) * 3 for level in (255, 0, 1, 127, 128, 254)), (255, 0, 128), (1, 2, 3)],
+)
 def test_every_colour_and_alpha_is_pillow_s(background):
     """Prove that all 65,536 pairs come out as Pillow's paste with a mask."""
     pixels = every_pair()
@@ -54,7 +59,7 @@ def test_half_is_rounded_to_nearest():
 
 def test_no_pixels_are_no_error():
     """Prove that empty buffers belong together."""
-    flatten_rgba(b"", bytearray(), 255)
+    flatten_rgba(b"", bytearray(), 255, 255, 255)
 
 
 @pytest.mark.parametrize(
@@ -65,15 +70,18 @@ def test_lengths_that_do_not_belong_together_are_refused(source, target):
     """Prove that a byte too few or too many is refused and nothing is written."""
     canvas = bytearray(b"\xa5" * target)
     with pytest.raises(ValueError, match="Expected 4 bytes in and 3 out"):
-        flatten_rgba(bytes(source), canvas, 255)
+        flatten_rgba(bytes(source), canvas, 255, 255, 255)
     assert bytes(canvas) == b"\xa5" * target
 
 
 @pytest.mark.parametrize("background", [-1, 256, 2**40])
 def test_background_that_is_no_byte_is_refused(background):
     """Prove that a background beyond a byte does not wrap around."""
-    with pytest.raises((OverflowError, ValueError)):
-        flatten_rgba(bytes(4), bytearray(3), background)
+    for channel in range(3):
+        ground = [255, 255, 255]
+        ground[channel] = background
+        with pytest.raises((OverflowError, ValueError)):
+            flatten_rgba(bytes(4), bytearray(3), *ground)
 
 
 def test_buffers_of_another_kind_are_refused():
@@ -87,7 +95,7 @@ def test_buffers_of_another_kind_are_refused():
         (bytes(4), None),
     ]:
         with pytest.raises((TypeError, ValueError, BufferError)):
-            flatten_rgba(source, target, 255)
+            flatten_rgba(source, target, 255, 255, 255)
 
 
 def test_input_is_not_written():

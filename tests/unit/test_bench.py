@@ -16,7 +16,7 @@ import pyvips
 from PIL import Image
 
 import qwenvl_prep as qp
-from qwenvl_prep import bench, bench_large, bench_peers, bench_rivals, decode
+from qwenvl_prep import bench, bench_large, bench_peers, bench_rivals, pixels
 from qwenvl_prep.bench_measure import Comparison, Measurement, Way, measure
 from qwenvl_prep.bench_pictures import photo_pixels, screen_pixels
 from qwenvl_prep.bench_targets import differing
@@ -151,7 +151,7 @@ def test_wrong_pixels_are_found_behind_jpeg(capsys, monkeypatch, tmp_path):
             ready.reshape(-1)[:1] ^= 1
             return ready
 
-    monkeypatch.setattr(decode, "Resizer", OffByOne)
+    monkeypatch.setattr(pixels, "Resizer", OffByOne)
     path = tmp_path / "photo.jpg"
     rng = np.random.default_rng(0)
     Image.fromarray(photo_pixels(900, 1200, rng=rng)).save(path)
@@ -235,7 +235,8 @@ def test_quick_run_beside_peers_gives_targets(capsys):
     rows = [record for record in records if "bench" in record]
     missing = {record["missing"] for record in records if "missing" in record}
     assert missing == set(bench_rivals.missing_rivals())
-    assert len(rows) + len(missing) == 10
+    rows_of = {"fast_image_resize": 1, "libjpeg-turbo": 2}
+    assert len(rows) + sum(rows_of[name] for name in missing) == 13
     for row in rows:
         assert set(row) == (VALUE_FIELDS if "value" in row else ROW_FIELDS)
         assert row["correct"], row
@@ -268,8 +269,10 @@ def test_missing_peer_is_told_with_what_to_install(capsys, monkeypatch):
 def simplejpeg(monkeypatch) -> types.ModuleType:
     """Put a module made of Pillow where simplejpeg would be."""
 
-    def decode_jpeg(data: bytes) -> np.ndarray:
+    def decode_jpeg(data: bytes, min_height: int, min_width: int) -> np.ndarray:
         with Image.open(io.BytesIO(data)) as picture:
+            if min_height:
+                picture.draft("RGB", (min_width, min_height))
             return np.asarray(picture)
 
     def encode_jpeg(pixels: np.ndarray, quality: int, colorsubsampling: str) -> bytes:
@@ -307,11 +310,18 @@ def test_floor_is_decoding_and_encoding(capsys):
 def test_peer_of_another_size_is_wrong(capsys, monkeypatch, simplejpeg):
     """A peer that does less is told as wrong: beside it nothing is reached."""
     honest = simplejpeg.decode_jpeg
-    monkeypatch.setattr(simplejpeg, "decode_jpeg", lambda data: honest(data)[::2, ::2])
+    monkeypatch.setattr(
+        simplejpeg,
+        "decode_jpeg",
+        lambda *args, **least: honest(*args, **least)[::2, ::2],
+    )
     status, (_, *records) = run_json(capsys, "--peers", "--quick", "--only", "photo")
     assert status == 1
     wrong = [record for record in records if record.get("problem")]
-    assert [row["peer"] for row in wrong] == ["libjpeg-turbo alone"]
+    assert [row["peer"] for row in wrong] == [
+        "libjpeg-turbo alone",
+        "libjpeg-turbo alone at 1/1",
+    ]
     assert "libjpeg-turbo alone is of the size" in wrong[0]["problem"]
     assert wrong[0]["reached"] is False
 

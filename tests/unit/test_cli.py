@@ -314,7 +314,7 @@ def test_prepare_writes_files(run, folder):
     out = folder / "out" / "deep"
     seen = run("prepare", folder / "a.png", folder / "b.jpg", "-o", out)
     assert seen.code == 0
-    assert sorted(path.name for path in out.iterdir()) == ["a.png", "b.jpg"]
+    assert sorted(path.name for path in out.iterdir()) == ["a.png", "b.png"]
     for path in out.iterdir():
         assert validate(path).findings == ()
     assert (out / "a.png").read_bytes() == (folder / "a.png").read_bytes()

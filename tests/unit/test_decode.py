@@ -18,7 +18,7 @@ import pytest
 import pyvips
 from PIL import Image, ImageOps
 
-from qwenvl_prep import decode, decode_vips, get_model, prepare, sources
+from qwenvl_prep import decode, decode_vips, get_model, pixels, prepare, sources
 from qwenvl_prep import strips as strips_file
 from qwenvl_prep._native import resample
 from qwenvl_prep.decode import decode_pixels, prove
@@ -58,7 +58,7 @@ def opened(data: bytes) -> Image.Image:
 
 
 def decoded(data: bytes, **options) -> np.ndarray:
-    return decode.decode(data, probe_file(data), **options).data
+    return decode.decode(data, probe_file(data), **options).rgb
 
 
 def png_of(samples: np.ndarray, colour_type: int, depth: int) -> bytes:
@@ -188,11 +188,11 @@ def test_images_and_arrays_are_read_in_strips(photo, mode):
     expected = image
     image = image.convert(mode) if mode in {"La", "RGBa"} else image
     for size in (None, *SIZES[:2]):
-        given = decode_pixels(image, probe(image), size=size).data
+        given = decode_pixels(image, probe(image), size=size).rgb
         assert np.array_equal(given, stated(expected, size))
         if mode in {"L", "RGB", "RGBA"}:
             array = np.asarray(image)
-            given = decode_pixels(array, probe(array), size=size).data
+            given = decode_pixels(array, probe(array), size=size).rgb
             assert np.array_equal(given, stated(expected, size))
 
 
@@ -271,7 +271,7 @@ def test_proof_keeps_no_pixel(files, monkeypatch):
     def refuse(*_):
         raise AssertionError("pixels were collected")
 
-    monkeypatch.setattr(decode, "_collected", refuse)
+    monkeypatch.setattr(decode, "collect", refuse)
     for name in ("PNG", "progressive", "WEBP", "BMP"):
         data = files[name]
         assert prove(data, probe_file(data)) is None
@@ -290,7 +290,7 @@ def test_wrong_size_is_refused_before_a_row_is_fed(files, name, monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("rows were resized")
 
-    monkeypatch.setattr(decode, "Resizer", refuse)
+    monkeypatch.setattr(pixels, "Resizer", refuse)
     info = probe_file(files[name])
     other = dataclasses.replace(info, height=info.height + 1)
     for size in (None, (45, 60)):
@@ -305,7 +305,7 @@ def test_second_attempt_starts_anew(files, monkeypatch):
     junky = data[:2] + b"\x00\x7f" + data[2:]
     attempts = []
 
-    def failing_once(file, info):
+    def failing_once(file, info, **_):
         attempts.append(file)
         for number, strip in enumerate(vips_strips(data, info)):
             if len(attempts) == 1 and number == 3:
@@ -325,7 +325,7 @@ def test_clean_jpeg_is_not_tried_twice(files, monkeypatch):
     """A damaged JPEG without junk is refused after one attempt."""
     attempts = []
 
-    def failing(file, _):
+    def failing(file, *_, **__):
         attempts.append(file)
         raise DamagedImageError("at once", format="JPEG")
         yield
@@ -441,7 +441,7 @@ def test_files_read_piece_by_piece_give_the_same(files, name, tmp_path):
             assert isinstance(file, LargeFile)
             info = probe_file(file)
             assert info == probe_file(files[name])
-            given = decode.decode(file, info, size=size).data
+            given = decode.decode(file, info, size=size).rgb
         assert np.array_equal(given, decoded(files[name], size=size))
 
 
@@ -703,7 +703,7 @@ def test_an_error_of_the_resizer_leaves_no_object_of_libvips(
 
     data = encoded(photo, "PNG")
     decoded(data, size=(28, 28))
-    monkeypatch.setattr(decode, "Resizer", Failing)
+    monkeypatch.setattr(pixels, "Resizer", Failing)
     gc.collect()
 
     def count() -> int:

@@ -61,7 +61,7 @@ def test_resized_example_has_pillows_bytes(name):
     expected = np.asarray(
         original.resize((small.width, small.height), Image.Resampling.BICUBIC)
     )
-    sent = np.asarray(Image.open(io.BytesIO(small.data)))
+    sent = np.asarray(Image.open(io.BytesIO(small.data)).convert("RGB"))
     assert np.array_equal(sent, expected)
     resized = resize(np.asarray(original), small.height, small.width)
     assert np.array_equal(resized, expected)

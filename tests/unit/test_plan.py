@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from qwenvl_prep import (
     ImageInfo,
@@ -32,6 +32,12 @@ MAX = get_model("qwen-vl-max")
 FIRST = get_model("qwen-vl-plus")
 PLUS3 = get_model("qwen3-vl-plus")
 
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+# Red and green change places, whatever its name says.
+SWAPPED = (
+    SRGB.replace(b"rXYZ", b"swap").replace(b"gXYZ", b"rXYZ").replace(b"swap", b"gXYZ")
+)
+
 
 def info(height=100, width=140, **fields) -> ImageInfo:
     values = {"format": "PNG", "media_type": "image/png", "encoded_size": 1_000}
@@ -54,7 +60,8 @@ def planned(height=100, width=140, *, model=MAX, options=None, **fields):
         {"colour": "grey", "channels": 1, "bit_depth": 1},
         {"colour": "palette", "bit_depth": 4},
         {"is_progressive": True},
-        {"has_icc": True},
+        {"has_icc": True, "icc_profile": SRGB},
+        {"has_icc": True, "icc_profile": b"broken"},
         {"encoded_size": 7_864_302},
         *({"format": name} for name in ("BMP", "DIB", "ICNS", "ICO", "JPEG2000")),
         *({"format": name} for name in ("JPEG", "SGI", "TIFF", "WEBP")),
@@ -86,6 +93,12 @@ def test_plain_legal_bytes_are_kept(fields):
         ({"orientation": 8}, {}, "turned 270°"),
         ({"has_alpha": True, "channels": 4}, {}, "flattened on white"),
         ({"n_frames": 2}, {}, "first of 2 frames"),
+        ({"n_frames": 3, "format": "TIFF"}, {}, "first of 3 pages"),
+        ({"n_frames": 3, "format": "ICO"}, {}, "largest of 3 pictures"),
+        ({"n_frames": 12, "frame": 2}, {}, "frame 2 of 12 frames, counted from 0"),
+        ({"has_icc": True, "icc_profile": SWAPPED}, {}, "sRGB built-in → sRGB"),
+        # It lies too deep to be read with the header.
+        ({"has_icc": True}, {}, None),
         ({"bit_depth": 16}, {}, "16 → 8 bit"),
         ({"colour": "cmyk", "channels": 4}, {}, "CMYK → RGB"),
         ({"colour": "other"}, {}, None),
@@ -107,6 +120,109 @@ def test_asked_type_that_is_there_already_is_kept():
     """Asking for the type that the file has changes nothing."""
     assert planned(options={"encoding": "png"}).is_kept
     assert planned(format="JPEG", options={"encoding": "jpeg"}).is_kept
+
+
+def test_profile_that_does_not_count_prevents_nothing():
+    """With color="keep" the numbers are sent as they are."""
+    made = planned(has_icc=True, icc_profile=SWAPPED, options={"color": "keep"})
+    assert made.is_kept
+
+
+@pytest.mark.parametrize(
+    ("fields", "options", "is_kept"),
+    [
+        ({"format": "WEBP"}, {"encoding": "webp"}, True),
+        ({"format": "WEBP", "is_lossless": True}, {"encoding": "webp-lossless"}, True),
+        ({"format": "WEBP"}, {"encoding": "webp-lossless"}, False),
+        ({"format": "JPEG"}, {"strip_metadata": True}, True),
+        ({"format": "TIFF"}, {"strip_metadata": True}, False),
+    ],
+)
+def test_wanted_type_and_bare_bytes(fields, options, is_kept):
+    """What is asked for is kept where the bytes are that already, or can be made so."""
+    assert planned(options=options, **fields).is_kept is is_kept
+
+
+def test_stripped_metadata_is_a_step():
+    """Bytes that are kept but for their metadata are not untouched."""
+    made = planned(options={"strip_metadata": True})
+    assert (made.is_kept, made.steps) == (True, ("metadata removed",))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"orientation": 6},
+        {"has_alpha": True, "channels": 4},
+        {"n_frames": 3},
+        {"bit_depth": 16},
+        {"colour": "cmyk", "channels": 4, "format": "JPEG"},
+        {"has_icc": True, "icc_profile": SWAPPED},
+    ],
+    ids=str,
+)
+def test_keep_keeps_what_auto_would_mend(fields):
+    """What is legal goes as it is, above the cap too: the server shrinks by itself."""
+    made = planned(2_000, 3_000, options={"encoding": "keep"}, **fields)
+    assert made.is_kept
+    turned = made.info.orientation >= 5
+    size = (3_000, 2_000) if turned else (2_000, 3_000)
+    assert (made.height, made.width, made.steps) == (*size, ())
+    expected = planned(2_000, 3_000, **fields)
+    assert made.tokens == expected.tokens == billed_tokens(*size, MAX)
+
+
+@pytest.mark.parametrize(
+    ("fields", "options", "reason"),
+    [
+        ({"format": "GIF"}, {}, "Expected one of BMP"),
+        ({"encoded_size": 12_000_000}, {}, "Expected a file of at most"),
+        ({}, {"max_bytes": 1_357}, "its data URI has 1,358 bytes where 1,357"),
+        ({"n_frames": 3, "frame": 1}, {}, "one of 3 frames cannot be sent alone"),
+        ({"format": "TIFF"}, {"strip_metadata": True}, "metadata of TIFF"),
+        ({"format": "PIXELS", "media_type": ""}, {}, "no bytes that could be kept"),
+    ],
+)
+def test_keep_refuses_what_it_would_have_to_change(fields, options, reason):
+    """Nothing is mended behind the back of who asked for the original."""
+    with pytest.raises(IllegalImageError, match=reason) as caught:
+        planned(options={"encoding": "keep", **options}, **fields)
+    assert "cannot be kept as it is" in str(caught.value)
+    assert any(f.severity == "error" for f in caught.value.findings)
+
+
+def test_keep_does_not_exceed_the_callers_own_cap():
+    """A cap that the server does not know would be broken by sending all pixels."""
+    with pytest.raises(IllegalImageError, match="at most 100 vision tokens"):
+        planned(980, 980, options={"encoding": "keep", "max_tokens": 100})
+
+
+@pytest.mark.parametrize(
+    ("size", "fields", "shrink"),
+    [
+        ((3_024, 4_032), {}, 2),
+        ((4_032, 3_024), {"orientation": 6}, 2),
+        ((2_360, 3_150), {}, 1),
+        ((2_408, 3_211), {}, 2),
+        ((8_000, 8_000), {}, 4),
+        ((12_000, 12_000), {}, 8),
+        ((3_024, 4_032), {"colour": "cmyk", "channels": 4}, 1),
+        ((3_024, 4_032), {"format": "PNG"}, 1),
+        ((500, 500), {}, 1),
+    ],
+    ids=str,
+)
+def test_fast_leaves_twice_the_pixels_of_the_target(size, fields, shrink):
+    """Only a JPEG is decoded smaller, and never to less than 1.4 times each side."""
+    fields = {"format": "JPEG", **fields}
+    made = planned(*size, options={"fidelity": "fast"}, **fields)
+    assert made.shrink == shrink
+    told = f"decoded at 1/{shrink}"
+    assert (told in made.steps) is (shrink > 1)
+    if shrink > 1:
+        left = (size[0] // shrink) * (size[1] // shrink)
+        assert left >= 2 * made.height * made.width
+    assert planned(*size, **fields).shrink == 1
 
 
 def test_max_bytes_is_held_against_the_data_uri():
@@ -260,7 +376,7 @@ def test_cap_below_the_models_least_is_a_mistake():
 @pytest.mark.parametrize(
     "options",
     [
-        {"encoding": "webp"},
+        {"encoding": "gif"},
         {"encoding": "JPEG"},
         {"encoding": None},
         {"quality": 0},
@@ -268,6 +384,15 @@ def test_cap_below_the_models_least_is_a_mistake():
         {"max_tokens": 0},
         {"max_tokens": -5},
         {"max_bytes": 0},
+        {"chroma": "4:1:1"},
+        {"color": "adobe"},
+        {"fidelity": "slow"},
+        {"on_truncated": "ignore"},
+        {"frame": -1},
+        {"background": "red"},
+        {"background": "#12345"},
+        {"background": (0, 0, 256)},
+        {"background": (0, 0)},
     ],
 )
 def test_bad_options_are_a_mistake_of_the_caller(options):

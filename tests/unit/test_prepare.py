@@ -319,7 +319,7 @@ def test_first_page_of_a_tiff_is_sent(photo, encoded):
     """A TIFF of two pages sends the first."""
     pages = [ImageOps.invert(photo)]
     data = encoded(photo, "TIFF", save_all=True, append_images=pages)
-    assert "first of 2 frames" in assert_as_stated(data).changes
+    assert "first of 2 pages" in assert_as_stated(data).changes
 
 
 def test_heic_is_converted_for_the_seed(photo):
@@ -765,16 +765,19 @@ def test_graphics_become_png_and_photos_jpeg(photo, encoded):
     assert prepare(graphic).media_type == "image/png"
     noise = np.random.default_rng(4).integers(0, 256, (200, 300, 3), dtype=np.uint8)
     made = prepare(noise)
-    assert (made.media_type, made.changes[-1]) == ("image/jpeg", "JPEG 90 4:4:4")
+    assert (made.media_type, made.changes[-1]) == (
+        "image/jpeg",
+        "encoded JPEG 90 4:4:4",
+    )
     exif = Image.Exif()
     exif[0x0112] = 3
     turned = prepare(encoded(photo, "JPEG", exif=exif))
-    assert turned.changes[-1] == "JPEG 90 4:2:0"
+    assert turned.changes[-1].startswith("re-encoded JPEG 90 ")
 
 
 def test_jpeg_is_pillows_at_the_quality_asked_for(photo, opened):
     """The JPEG that is sent is the one that Pillow writes with these options."""
-    prepared = prepare(photo, encoding="jpeg", quality=75)
+    prepared = prepare(photo, encoding="jpeg", quality=75, chroma="4:4:4")
     small = photo.resize((112, 84), BICUBIC)
     file = io.BytesIO()
     small.save(file, "JPEG", quality=75, subsampling="4:4:4")
@@ -791,41 +794,48 @@ def test_data_uri_holds_the_bytes(photo):
     assert prepared.encoded_size == len(prepared.data)
 
 
-def test_max_bytes_walks_down_the_qualities():
-    """Each limit is kept by the first quality that fits, from 90 down to 20."""
+def test_max_bytes_lowers_the_quality_and_then_the_size():
+    """Each limit is kept; pixels are given up only when quality cannot go lower."""
     noise = np.random.default_rng(8).integers(0, 256, (280, 280, 3), dtype=np.uint8)
     free = prepare(noise, encoding="jpeg")
-    seen = []
-    limit = len(free.data_uri)
-    for _ in range(6):
+    heights = []
+    for share in (0.9, 0.6, 0.4, 0.2, 0.1, 0.05):
+        limit = int(len(free.data_uri) * share)
         prepared = prepare(noise, encoding="jpeg", max_bytes=limit)
-        assert len(prepared.data_uri) <= limit
-        seen.append(prepared.changes[-1])
-        limit = len(prepared.data_uri) - 1
-    with pytest.raises(EncodedSizeError) as caught:
-        prepare(noise, encoding="jpeg", max_bytes=limit)
-    assert (caught.value.limit, caught.value.reached) == (limit, limit + 1)
-    assert seen == [
-        "JPEG 90 4:4:4",
-        *(f"JPEG {quality} 4:2:0" for quality in (80, 65, 50, 35, 20)),
-    ]
+        assert limit // 2 < len(prepared.data_uri) <= limit
+        quality = int(prepared.changes[-1].split()[2])
+        assert quality < 90
+        assert (prepared.height, prepared.width) == Image.open(
+            io.BytesIO(prepared.data)
+        ).size[::-1]
+        assert prepared.tokens == count_tokens(prepared.data)
+        heights.append(prepared.height)
+    assert heights[0] == 280 > heights[-1]
+    assert heights == sorted(heights, reverse=True)
+    with pytest.raises(EncodedSizeError, match="at 56 × 56") as caught:
+        prepare(noise, encoding="jpeg", max_bytes=200)
+    assert caught.value.limit == 200 < caught.value.reached
+
+
+def test_smaller_pixels_are_those_of_the_original(photo, opened):
+    """Where the size has to give, the original is resized anew, to Pillow's bytes."""
+    large = photo.resize((480, 360))
+    prepared = prepare(large, encoding="png", max_bytes=60_000)
+    assert prepared.height < 360
+    size = (prepared.width, prepared.height)
+    sent = np.asarray(opened(prepared.data).convert("RGB"))
+    assert np.array_equal(sent, np.asarray(large.resize(size, BICUBIC)))
+    assert f"resized 360×480 → {prepared.height}×{prepared.width}" in prepared.changes
 
 
 def test_max_bytes_never_raises_the_quality_asked_for():
-    """The ladder begins below the caller's own quality."""
+    """The search begins at the caller's own quality."""
     noise = np.random.default_rng(8).integers(0, 256, (280, 280, 3), dtype=np.uint8)
     full = prepare(noise, encoding="jpeg", quality=60)
     lower = prepare(
         noise, encoding="jpeg", quality=60, max_bytes=len(full.data_uri) - 1
     )
-    assert lower.changes[-1] == "JPEG 50 4:2:0"
-
-
-def test_png_has_no_ladder():
-    """PNG that does not fit is refused: asked for lossless, no loss is made up."""
-    noise = np.random.default_rng(8).integers(0, 256, (280, 280, 3), dtype=np.uint8)
-    with pytest.raises(EncodedSizeError, match="allow JPEG"):
-        prepare(noise, encoding="png", max_bytes=100_000)
+    assert int(lower.changes[-1].split()[2]) < 60
 
 
 def test_file_above_ten_megabytes_is_mended(encoded):
@@ -1136,7 +1146,7 @@ def test_prepared_image_is_a_value(photo):
     assert prepared.changes == (
         "flattened on white",
         "resized 90×120 → 84×112",
-        "PNG",
+        "encoded PNG",
     )
     assert (prepared.name, prepared.tokens) == ("pixels", 14)
     text = repr(prepared)
@@ -1257,7 +1267,7 @@ def test_many_copies_pixels_before_the_generator_goes_on():
 
     sent = list(prepare_many(frames(), workers=2, encoding="png"))
     values = [
-        int(np.asarray(Image.open(io.BytesIO(one.data)))[0, 0, 0]) for one in sent
+        Image.open(io.BytesIO(one.data)).convert("L").getpixel((0, 0)) for one in sent
     ]
     assert values == list(range(0, 200, 20))
 

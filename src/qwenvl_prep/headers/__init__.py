@@ -21,7 +21,7 @@ from qwenvl_prep.headers.info import ImageInfo
 from qwenvl_prep.headers.jpeg import read_jpeg
 from qwenvl_prep.headers.jpeg2000 import CODESTREAM, read_j2k, read_jp2
 from qwenvl_prep.headers.png import read_png
-from qwenvl_prep.headers.reader import BudgetExceeded, HeaderReader, ShortRead
+from qwenvl_prep.headers.reader import BUDGET, BudgetExceeded, HeaderReader, ShortRead
 from qwenvl_prep.headers.refuse import as_frame, check_frame, damaged
 from qwenvl_prep.headers.sgi import read_sgi
 from qwenvl_prep.headers.tiff import read_tiff
@@ -30,7 +30,7 @@ from qwenvl_prep.headers.webp import read_webp
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["HeaderReader", "ImageInfo", "read_header"]
+__all__ = ["BUDGET", "HeaderReader", "ImageInfo", "read_header"]
 
 _BY_SIGNATURE: tuple[tuple[bytes, str, Callable[[HeaderReader], ImageInfo]], ...] = (
     (b"GIF87a", "GIF", read_gif),

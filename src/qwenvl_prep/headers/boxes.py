@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from qwenvl_prep.headers.reader import HeaderReader
 
-__all__ = ["Box", "walk_boxes"]
+__all__ = ["Box", "reaches_end_of_boxes", "walk_boxes"]
 
 _header = struct.Struct(">I4s")
 _MAX_BOXES = 4096
@@ -47,3 +47,25 @@ def walk_boxes(reader: HeaderReader, at: int, end: int) -> Iterator[Box]:
             return
         at += size
         yield Box(kind, start, min(at, end))
+
+
+def reaches_end_of_boxes(data: bytes) -> bool:
+    """
+    Tell whether no box of a whole file claims to reach over its end.
+
+    Parameters
+    ----------
+    data : bytes
+        The whole file.
+    """
+    at = 0
+    while at + 16 <= len(data):
+        size, _ = _header.unpack_from(data, at)
+        start = 8
+        if size == 1:
+            size = int.from_bytes(data[at + 8 : at + 16], "big")
+            start = 16
+        if size < start:  # up to the end, or no box
+            return True
+        at += size
+    return at <= len(data)
