@@ -5,10 +5,11 @@ BIN := $(VENV)/bin
 NATIVE := $(wildcard src/qwenvl_prep/_native/*.pyx src/qwenvl_prep/_native/*.c src/qwenvl_prep/_native/*.h)
 BUILD_INPUTS := pyproject.toml setup.py $(NATIVE)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+CORPUS ?= ../shared/corpora/public
 QUESTION := What do these pictures show?
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-asan test-valgrind reliability dev check fix bench bench-report readme dist-check clean
+.PHONY: help demo test test-asan test-valgrind reliability dev check fix bench bench-report encodings readme dist-check clean
 
 help:  ## print these commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## / — /'
@@ -51,6 +52,9 @@ bench: $(VENV)/.bench  ## measure throughput; with BENCH_ARGS=--peers beside the
 
 bench-report: $(VENV)/.bench  ## measure both; write docs/benchmarks.md and README.md
 	@$(BIN)/python benches/report.py
+
+encodings: $(VENV)/.run  ## encode CORPUS every way; write docs/encoding.md
+	@$(BIN)/python benches/encodings.py $(CORPUS)/photos $(CORPUS)/documents
 
 readme: $(VENV)/.run  ## write the demo's output into README.md
 	@$(BIN)/python docs/write_readme.py
