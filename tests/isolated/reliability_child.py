@@ -45,7 +45,10 @@ def prepared(data: bytes, options: dict[str, Any]) -> dict[str, Any]:
         faults.append(f"labelled {image.media_type}")
     elif (info.upright_height, info.upright_width) != (image.height, image.width):
         faults.append(f"said to be {image.height} × {image.width}")
-    elif info.orientation != 1 or info.has_alpha:
+    # What is kept on request is only promised to be legal.
+    elif options.get("encoding") != "keep" and (
+        info.orientation != 1 or info.has_alpha
+    ):
         faults.append("not upright, or not opaque")
     if faults:
         return {"outcome": "illegal", "detail": "; ".join(faults)}
