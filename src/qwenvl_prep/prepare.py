@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from qwenvl_prep.damage import broken
 from qwenvl_prep.data_uri import to_data_uri
 from qwenvl_prep.errors import (
+    DamagedImageError,
     IllegalImageError,
     ImageError,
     QwenVLPrepError,
@@ -271,13 +272,13 @@ def _in_order(
 def _prepare(
     source: Source, model: ModelProfile, options: PlanOptions, limits: Limits
 ) -> PreparedImage:
-    from qwenvl_prep.decode import decode, decode_pixels
-
     if source.pixels is not None:
         info = probe(source, frame=options.frame)
         plan = plan_image(info, model, options, name=source.name)
 
         def convert(size: tuple[int, int] | None, _: int) -> Pixels:
+            from qwenvl_prep.decode import decode_pixels
+
             return decode_pixels(
                 source.pixels, info, size=size, options=options, limits=limits
             )
@@ -295,17 +296,15 @@ def _prepare(
         )
         limits.check_header(info, is_whole=not plan.is_resized)
         # A file that is read piece by piece is too large to be kept.
-        if plan.is_kept and isinstance(file, bytes):
-            if reaches_end(file, info):
-                _prove(file, info, limits)
-                return _keep(plan, file)
-            if options.encoding == "keep":
-                raise broken(info.format, "its end is missing")
+        if plan.is_kept and isinstance(file, bytes) and _is_whole(file, plan, limits):
+            return _keep(plan, file)
         # Where bytes could have been kept, all pixels may be there but not the file's
         # own end, so the pixels are sent.
         plan = dataclasses.replace(plan, is_kept=False)
 
         def read(size: tuple[int, int] | None, shrink: int) -> Pixels:
+            from qwenvl_prep.decode import decode
+
             return decode(
                 file, info, size=size, shrink=shrink, options=options, limits=limits
             )
@@ -319,6 +318,22 @@ def _described(file: bytes | LargeFile, options: PlanOptions) -> ImageInfo:
     if not info.has_icc or info.icc_profile or options.color == "keep":
         return info
     return dataclasses.replace(info, icc_profile=deep_profile(file, info))
+
+
+def _is_whole(data: bytes, plan: ImagePlan, limits: Limits) -> bool:
+    """Tell whether a file can be kept, or refuse it if its pixels cannot be had."""
+    is_wanted = plan.options.encoding == "keep"
+    if not reaches_end(data, plan.info):
+        if is_wanted:
+            raise broken(plan.info.format, "its end is missing")
+        return False
+    try:
+        _prove(data, plan.info, limits)
+    except DamagedImageError:
+        if is_wanted or plan.options.on_truncated == "error":
+            raise
+        return False
+    return True
 
 
 def _prove(data: bytes, info: ImageInfo, limits: Limits) -> None:
@@ -341,13 +356,14 @@ def _prove(data: bytes, info: ImageInfo, limits: Limits) -> None:
 
 
 def _keep(plan: ImagePlan, data: bytes) -> PreparedImage:
-    is_stripped = plan.options.strip_metadata
+    bare = without_metadata(data, plan.info) if plan.options.strip_metadata else data
     return PreparedImage(
         name=plan.name,
-        data=without_metadata(data, plan.info) if is_stripped else data,
+        data=bare,
         media_type=plan.info.media_type,
         plan=plan,
-        changes=plan.steps,
+        # There may have been none.
+        changes=() if bare is data else plan.steps,
         report=UNTOUCHED if plan.options.report else None,
     )
 
