@@ -65,6 +65,9 @@ _COLOUR = (
 # Tables are made flatter by this power: SSIM, like a model, reads fine detail and
 # does not know that the eye cares less for it.
 _FLATTENED = 0.3
+_FLAT = tuple(
+    tuple((step / 16) ** _FLATTENED for step in table) for table in (_LUMA, _COLOUR)
+)
 # Below this quality the example's tables are as short for the same SSIM.
 _LEAST_FLAT = 85
 # How much coarser than the example's first step the flat tables may be.
@@ -230,6 +233,7 @@ def palette_of(data: NDArray[np.uint8], most: int = 256) -> Palette | None:
     return Palette(indices, colours[:found] if channels == 3 else colours[:found, 0])
 
 
+@functools.cache
 def standard_steps(quality: int) -> _Steps:
     """Give JPEG's example tables at a quality, as libjpeg scales them."""
     scale = _scale(quality)
@@ -244,11 +248,8 @@ def flat_steps(quality: int, coarser: float) -> _Steps:
     """Give the example tables at a quality, made flatter, and coarser by a factor."""
     first = 16 * _scale(quality) / 100 * coarser
     luma, colour = (
-        tuple(
-            min(max(int(first * (step / 16) ** _FLATTENED + 0.5), 1), 255)
-            for step in table
-        )
-        for table in (_LUMA, _COLOUR)
+        tuple(min(max(int(first * step + 0.5), 1), 255) for step in table)
+        for table in _FLAT
     )
     return luma, colour
 

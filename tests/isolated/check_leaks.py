@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 import qwenvl_prep as qp
-from qwenvl_prep._native import geometry, resample
+from qwenvl_prep._native import content, geometry, resample
 from qwenvl_prep._native.flatten import flatten_rgba
 from qwenvl_prep._native.scan import end_of_scan
 
@@ -33,6 +33,8 @@ PIXELS = {
     for channels in (1, 3, 4)
 }
 RGBA = np.full((64, 64, 4), 100, np.uint8)
+STEPS = np.full(128, 9, np.float32)
+LOSSES = np.zeros(3)
 HEIGHTS = np.arange(11, 211)
 
 
@@ -102,6 +104,23 @@ def scan(call: int) -> None:
     end_of_scan(bytes(call % 200) + b"\xff\xd0ab\xff\xd9", call % 7)
 
 
+def study(call: int) -> None:
+    """Look at a picture of another size than the last time."""
+    height, width = call % 40 + 1, call % 41 + 1
+    channels = (1, 3)[call % 2]
+    pixels = PIXELS[channels].reshape(-1)[: height * width * channels]
+    (
+        lambda: content.sample(pixels, height, width, channels, STEPS, 2, LOSSES),
+        lambda: content.index_colours(
+            pixels,
+            channels,
+            np.empty(height * width, np.uint8),
+            np.empty((call % 256 + 1) * channels, np.uint8),
+        ),
+        lambda: content.is_neutral(bytes(call % 100 * 3)),
+    )[call // 2 % 3]()
+
+
 def refused(call: int) -> None:
     """Make one kind of call that is refused."""
     target = bytearray(18)
@@ -109,6 +128,13 @@ def refused(call: int) -> None:
     calls = (
         lambda: qp.resize(PIXELS[3], 0, 5),
         lambda: end_of_scan(bytes(5), -1),
+        lambda: content.is_neutral(bytes(5)),
+        lambda: content.is_neutral(RGBA.reshape(-1)[::2]),
+        lambda: content.index_colours(bytes(6), 3, bytearray(3), target),
+        lambda: content.index_colours(bytes(6), 3, bytes(2), target),
+        lambda: content.sample(bytes(6), 1, 1, 3, STEPS, 1, LOSSES),
+        lambda: content.sample(bytes(3), 1, 1, 3, 0 * STEPS, 1, LOSSES),
+        lambda: content.sample(bytes(3), 1, 1, 3, STEPS, 1, target),
         lambda: qp.smart_resize(1, 201),
         lambda: qp.smart_resize(0, 1),
         lambda: qp.smart_resize_many([1, 0], [1, 1]),
@@ -132,7 +158,7 @@ def refused(call: int) -> None:
 
 def main() -> None:
     """Warm up, call, and compare."""
-    tasks = (resize, stream, flatten, scan, sizes, refused)
+    tasks = (resize, stream, flatten, scan, study, sizes, refused)
     for task in tasks:
         for call in range(2_000):
             task(call)

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 import qwenvl_prep as qp
+from qwenvl_prep._native import content
 from qwenvl_prep._native.flatten import flatten_rgba
 from qwenvl_prep._native.scan import end_of_scan
 
@@ -78,6 +79,34 @@ def scan(length: int) -> None:
             raise AssertionError(length)
 
 
+def studied(height: int, width: int) -> None:
+    """Look at a picture of this size, grey and in colour."""
+    steps = np.full(3 * 128, 7, np.float32)
+    for channels in (1, 3):
+        pixels = picture(height * width * channels)
+        losses = np.empty(3 * 3)
+        found = content.sample(pixels, height, width, channels, steps, 9, losses)
+        write(losses)
+        write(np.array(found))
+        indices = np.empty(height * width, np.uint8)
+        colours = np.empty(256 * channels, np.uint8)
+        count = content.index_colours(pixels, channels, indices, colours)
+        colours = colours[: count * channels].reshape(-1, channels)
+        if count:
+            write(indices)
+            write(colours)
+        if count and not np.array_equal(colours[indices].reshape(-1), pixels):
+            raise AssertionError((height, width, channels))
+    pixels = picture(height * width).repeat(3)
+    for place in (0, pixels.size - 1):
+        if not content.is_neutral(pixels):
+            raise AssertionError((height, width, place))
+        pixels[place] ^= 1
+        if content.is_neutral(pixels):
+            raise AssertionError((height, width, place))
+        pixels[place] ^= 1
+
+
 def sizes(count: int) -> None:
     """Count so many sizes by each rule."""
     sides = np.arange(11, 11 + count)
@@ -100,9 +129,12 @@ def main() -> None:
                     resize((side, 3), (out, 3), channels)
         for size, out in BOTH_AXES:
             resize(size, out, channels)
+    studied(70, 90)
     for count in EDGES:
         flatten(count)
         scan(count)
+        studied(count, 3)
+        studied(17, count)
         sizes(count)
 
 

@@ -25,6 +25,29 @@ def block(content: bytes) -> int:
     return address
 
 
+def content() -> None:
+    from qwenvl_prep._native.content import is_neutral
+
+    is_neutral((ctypes.c_ubyte * 33).from_address(block(bytes(32))))
+
+
+def content_sample() -> None:
+    import numpy as np
+
+    from qwenvl_prep._native.content import sample
+
+    source = (ctypes.c_ubyte * 1200).from_address(block(bytes(1199)))
+    steps = np.ones(128, np.float32)
+    sample(source, 20, 20, 3, steps, 9, np.zeros(3))
+
+
+def content_colours() -> None:
+    from qwenvl_prep._native.content import index_colours
+
+    source = (ctypes.c_ubyte * 33).from_address(block(bytes(32)))
+    index_colours(source, 3, bytearray(11), bytearray(6))
+
+
 def flatten() -> None:
     from qwenvl_prep._native.flatten import flatten_rgba
 
@@ -61,5 +84,14 @@ def alignment() -> None:
 
 
 if __name__ == "__main__":
-    tasks = (flatten, geometry, resample, scan, alignment)
+    tasks = (
+        content,
+        content_colours,
+        content_sample,
+        flatten,
+        geometry,
+        resample,
+        scan,
+        alignment,
+    )
     {task.__name__: task for task in tasks}[sys.argv[1]]()

@@ -66,5 +66,6 @@ def test_bounds_are_kept():
     assert end_of_scan(b"\xff\xd9", 1 << 60) == (-1, 0)
     with pytest.raises(ValueError, match="0 or more but received -1"):
         end_of_scan(b"\xff\xd9", -1)
-    with pytest.raises(TypeError):
-        end_of_scan("text", 0)
+    for data in ("text", None):
+        with pytest.raises(TypeError):
+            end_of_scan(data, 0)

@@ -740,3 +740,301 @@ def test_base64_without_its_head_is_explained_in_short(run):
     assert seen.code == 1
     assert "if they are base64" in seen.err
     assert len(seen.err) < 1_000
+
+
+# -------------------------------------------------------------- options of preparing
+
+
+@pytest.fixture
+def veiled(tmp_path) -> Path:
+    """Give a PNG that is clear above and red below."""
+    pixels = np.zeros((112, 112, 4), np.uint8)
+    pixels[56:] = (200, 0, 0, 255)
+    path = tmp_path / "veiled.png"
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.fixture
+def moving(tmp_path) -> Path:
+    """Give a GIF of three plain frames."""
+    first, *others = (Image.new("L", (56, 84), level) for level in (0, 100, 200))
+    path = tmp_path / "moving.gif"
+    first.save(path, save_all=True, append_images=others)
+    return path
+
+
+def written(folder: Path) -> np.ndarray:
+    """Decode the only file that was written."""
+    (path,) = folder.iterdir()
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+@pytest.mark.parametrize(
+    ("words", "colour"),
+    [
+        ([], (255, 255, 255)),
+        (["--background", "white"], (255, 255, 255)),
+        (["--background", "black"], (0, 0, 0)),
+        (["--background", "#336699"], (0x33, 0x66, 0x99)),
+    ],
+)
+def test_background_is_that_asked_for(run, veiled, tmp_path, words, colour):
+    """White unless another colour is given, and the record says which."""
+    out = tmp_path / "out"
+    seen = run("prepare", "--json", veiled, "--encoding", "png", "-o", out, *words)
+    assert seen.code == 0
+    told = {(255, 255, 255): "white", (0, 0, 0): "black"}.get(colour, "#336699")
+    assert f"flattened on {told}" in seen.lines[0]["changes"]
+    pixels = written(out)
+    assert pixels[0, 0].tolist() == list(colour)
+    assert pixels[-1, 0].tolist() == [200, 0, 0]
+
+
+@pytest.mark.parametrize("command", ["prepare", "request"])
+@pytest.mark.parametrize("word", ["red", "#fff", "", "255,255,255", "#gggggg", "White"])
+def test_bad_background_is_wrong_usage(run, command, word, veiled, tmp_path):
+    """It is told before any file is read, and nothing is written."""
+    out = tmp_path / "out"
+    for name in (veiled, tmp_path / "not-there.png"):
+        seen = run(command, name, "--background", word, "-o", out)
+        assert seen.code == 2
+        assert seen.out == ""
+        assert "for background but received" in seen.err
+        assert repr(word) in seen.err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--chroma", "4:1:1"],
+        ["--color", "adobe"],
+        ["--frame", "-1"],
+        ["--frame", "first"],
+        ["--on-truncated", "ignore"],
+        ["--fidelity", "slow"],
+        ["--quality", "0"],
+        ["--strip-metadata=yes"],
+        ["--report", "--background"],
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("command", ["prepare", "request"])
+def test_bad_options_of_preparing_are_wrong_usage(run, command, words, png, tmp_path):
+    """Each is refused with status 2, and nothing is on stdout."""
+    out = tmp_path / "out"
+    seen = run(command, png, "-o", out, *words)
+    assert seen.code == 2
+    assert seen.out == ""
+    assert seen.err
+    assert not out.exists()
+
+
+def test_prepare_frame(run, moving, png, tmp_path):
+    """--frame picks one; a file without it is refused, and stops no other."""
+    out = tmp_path / "out"
+    words = ("prepare", "--json", "--encoding", "png", "--frame", "2")
+    seen = run(*words, moving, png, "-o", out)
+    assert seen.code == 1
+    picked, missing = seen.lines
+    assert picked["changes"][0] == "frame 2 of 3 frames, counted from 0"
+    assert (picked["media_type"], picked["tokens"]) == ("image/png", 8)
+    assert missing["error"] == "FrameError"
+    assert missing["file"] == str(png)
+    assert (written(out) == 200).all()
+    unasked = run("prepare", "--json", moving).lines[0]
+    assert unasked["changes"][0] == "first of 3 frames"
+
+
+def test_probe_frame(run, moving, png, tmp_path):
+    """Probe tells how many there are, and refuses a number that is none."""
+    record = run("probe", "--json", moving).lines[0]
+    assert (record["n_frames"], record["height"], record["width"]) == (3, 84, 56)
+    pages = tmp_path / "pages.tif"
+    first, second = Image.new("L", (30, 40)), Image.new("RGB", (50, 60))
+    first.save(pages, save_all=True, append_images=[second])
+    record = run("probe", "--json", "--frame", "1", pages).lines[0]
+    assert (record["height"], record["width"]) == (60, 50)
+    assert (record["channels"], record["n_frames"]) == (3, 2)
+    seen = run("probe", "--json", "--frame", "1", pages, png)
+    assert seen.code == 1
+    assert [line.get("error") for line in seen.lines] == [None, "FrameError"]
+    table = run("probe", "--frame", "3", moving)
+    assert table.code == 1
+    assert "moving.gif" in table.err
+    for word in ("-1", "x", "1.5"):
+        wrong = run("probe", "--frame", word, moving)
+        assert (wrong.code, wrong.out) == (2, "")
+
+
+def test_report_of_kept_files(run, png):
+    """What is kept has no PSNR, as JSON has no infinity, and an SSIM of one."""
+    record = run("prepare", "--json", "--report", png).lines[0]
+    assert record["is_kept"] is True
+    assert (record["psnr"], record["ssim"]) == (None, 1.0)
+    assert "Infinity" not in run("prepare", "--json", "--report", png).out
+    plain = run("prepare", "--json", png).lines[0]
+    assert not {"psnr", "ssim"} & set(plain)
+    assert "PSNR inf dB, SSIM 1.0000" in " ".join(
+        run("prepare", "--report", png).out.split()
+    )
+
+
+def test_report_of_encoded_files(run, png, tmp_path):
+    """The figures are those of what was written, in JSON and in the table."""
+    out = tmp_path / "out"
+    words = ("prepare", "--report", "--encoding", "jpeg", "--quality", "40")
+    record = run(*words, "--json", png, "-o", out).lines[0]
+    with Image.open(png) as image:
+        size = (record["width"], record["height"])
+        exact = np.asarray(image.convert("RGB").resize(size, Image.Resampling.BICUBIC))
+    error = np.square(written(out).astype(float) - exact).mean()
+    assert record["psnr"] == pytest.approx(10 * np.log10(255**2 / error))
+    assert 0.5 < record["ssim"] < 1
+    told = f"PSNR {record['psnr']:.1f} dB, SSIM {record['ssim']:.4f}"
+    assert told in " ".join(run(*words, png).out.split())
+
+
+def test_fast_is_told(run, tmp_path):
+    """--fidelity fast decodes a large JPEG at a part of its size, and says so."""
+    path = tmp_path / "large.jpg"
+    Image.linear_gradient("L").resize((1600, 1200)).save(path)
+    words = ("prepare", "--json", "--max-tokens", "60", path)
+    fast = run(*words, "--fidelity", "fast").lines[0]
+    exact = run(*words, "--fidelity", "exact").lines[0]
+    assert fast["changes"][0] == "decoded at 1/4"
+    assert exact["changes"] == fast["changes"][1:]
+    for name in ("height", "width", "tokens", "media_type"):
+        assert exact[name] == fast[name]
+
+
+@pytest.mark.parametrize("encoding", ["webp", "webp-lossless"])
+def test_webp_is_written_as_webp(run, encoding, png, tmp_path):
+    """The suffix is that of the type that was asked for."""
+    out = tmp_path / "out"
+    seen = run("prepare", "--json", "--encoding", encoding, png, "-o", out)
+    assert seen.code == 0
+    assert seen.lines[0]["media_type"] == "image/webp"
+    assert [path.name for path in out.iterdir()] == ["photo.webp"]
+    with Image.open(out / "photo.webp") as image:
+        assert image.format == "WEBP"
+    assert validate(out / "photo.webp").findings == ()
+
+
+def test_quality_and_chroma_reach_the_work(run, png):
+    """The last change says how it was encoded."""
+    words = ("prepare", "--json", "--encoding", "jpeg", png)
+    record = run(*words, "--quality", "41", "--chroma", "4:2:2").lines[0]
+    assert record["changes"][-1] == "re-encoded JPEG 41 4:2:2"
+
+
+@pytest.fixture
+def personal(tmp_path, photo) -> Path:
+    """Give a JPEG that says who made it."""
+    tags = Image.Exif()
+    tags[0x010F] = "canary-9b2e"
+    path = tmp_path / "personal.jpg"
+    photo.save(path, exif=tags, comment=b"canary-9b2e")
+    return path
+
+
+def test_metadata_is_removed_on_demand(run, personal, tmp_path):
+    """--strip-metadata takes it out of kept files too; the pixels stay."""
+    for words, is_bare in (([], False), (["--strip-metadata"], True)):
+        for encoding in ("auto", "keep"):
+            out = tmp_path / f"out-{encoding}-{is_bare}"
+            seen = run(
+                *("prepare", "--json", "--encoding", encoding, *words),
+                *(personal, "-o", out),
+            )
+            assert seen.code == 0
+            record = seen.lines[0]
+            assert record["is_kept"] is True
+            assert record["changes"] == ["metadata removed"] * is_bare
+            data = (out / "personal.jpg").read_bytes()
+            assert (b"canary" in data) is not is_bare
+            assert record["encoded_size"] == len(data)
+            with Image.open(personal) as image:
+                assert np.array_equal(written(out), np.asarray(image))
+
+
+def test_keep_refuses_what_it_cannot_send(run, moving, png):
+    """A GIF is not legal as it is: status 1, its name, and the others go on."""
+    seen = run("prepare", "--json", "--encoding", "keep", moving, png)
+    assert seen.code == 1
+    assert seen.lines[0]["error"] == "IllegalImageError"
+    assert seen.lines[1]["is_kept"] is True
+
+
+def test_cut_off_pictures_are_accepted_on_demand(run, tmp_path, photo):
+    """--on-truncated accept sends what arrived, and says what is missing."""
+    path = tmp_path / "cut.jpg"
+    photo.resize((600, 450)).save(path, quality=95)
+    path.write_bytes(path.read_bytes()[:-9000])
+    assert run("prepare", path).code == 1
+    assert run("prepare", path, "--on-truncated", "error").code == 1
+    seen = run("prepare", "--json", path, "--on-truncated", "accept")
+    assert seen.code == 0
+    assert any("cut off" in change for change in seen.lines[0]["changes"])
+
+
+def test_profile_is_applied_or_left(run, tmp_path, photo):
+    """--color keep sends the numbers as they are, and so the file itself."""
+    from PIL import ImageCms
+
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    # Red and green exchanged, so that it is no sRGB.
+    profile = profile.replace(b"rXYZ", b"????").replace(b"gXYZ", b"rXYZ")
+    path = tmp_path / "wide.jpg"
+    photo.save(path, icc_profile=profile.replace(b"????", b"gXYZ"))
+    converted = run("prepare", "--json", path).lines[0]
+    assert "sRGB built-in → sRGB" in converted["changes"]
+    kept = run("prepare", "--json", "--color", "keep", path).lines[0]
+    assert (kept["is_kept"], kept["changes"]) == (True, [])
+
+
+def test_request_prepares_as_asked(run, veiled, moving, personal):
+    """The options of preparing shape what stands in the request."""
+
+    def images(*words) -> list[bytes]:
+        seen = run("request", *words, "-t", "What?")
+        assert seen.code == 0, seen
+        *parts, _ = json.loads(seen.out)["messages"][0]["content"]
+        uris = [part["image_url"]["url"].split(",") for part in parts]
+        return [(head, base64.b64decode(body)) for head, body in uris]
+
+    def shown(data: bytes) -> np.ndarray:
+        return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+
+    ((head, data),) = images(veiled, "--background", "black", "--encoding", "png")
+    assert head == "data:image/png;base64"
+    assert shown(data)[0, 0].tolist() == [0, 0, 0]
+    ((head, data),) = images(moving, "--frame", "1", "--encoding", "webp-lossless")
+    assert head == "data:image/webp;base64"
+    assert (shown(data) == 100).all()
+    ((_, data),) = images(personal)
+    assert b"canary" in data
+    ((_, data),) = images(personal, "--strip-metadata", "--encoding", "keep")
+    assert b"canary" not in data
+    ((_, data),) = images(veiled, "--encoding", "jpeg", "--chroma", "4:2:2")
+    assert data[data.index(b"\xff\xc0") + 11] == 0x21
+
+
+def test_request_with_a_frame_that_is_missing(run, moving, png):
+    """One picture without that frame makes no request."""
+    seen = run("request", moving, png, "--frame", "2", "-t", "What?")
+    assert seen.code == 1
+    assert seen.out == ""
+    assert "No request was made: 1 of 2 images refused." in seen.err
+    assert "photo.png" in seen.err
+
+
+def test_request_tells_the_report(run, png):
+    """The table beside the request has the figures, and the body has none."""
+    words = ("request", png, "-t", "What?", "--report", "--encoding", "jpeg")
+    seen = run(*words)
+    assert "PSNR" in seen.err
+    assert "SSIM" in seen.err
+    assert "SSIM" not in seen.out

@@ -14,8 +14,11 @@ from libc.string cimport memset
 
 cdef enum:
     SIDE = 16
+    AREA = 256
     BLOCK = 64
     SLOTS = 1024
+    # Bytes looked at together, in a loop that compilers vectorise; whole pixels.
+    RUN = 48
     # Tables that are tried on each square, and squares that are looked at.
     MOST_SETS = 32
     MOST_SQUARES = 4096
@@ -46,6 +49,7 @@ cdef float[8] SMOOTH_HALF = [
 # Steps between blocks are structure, though within a block they are brightness.
 cdef float EDGES = 0.1
 
+cdef uint8_t[RUN] NOT_BLUE
 cdef float[BLOCK] SHARE
 cdef float[BLOCK] SHARE_HALF
 cdef float[8][8] COSINES  # by frequency and place
@@ -76,11 +80,19 @@ cdef void _fill_shares() noexcept:
     SHARE[0] = SHARE_HALF[0] = EDGES
 
 
+cdef void _fill_not_blue() noexcept:
+    cdef int i
+    for i in range(RUN):
+        NOT_BLUE[i] = 0 if i % 3 == 2 else 0xFF
+
+
+# Once, at import; from then on they are only read, by as many threads as there are.
 _fill_cosines()
 _fill_shares()
+_fill_not_blue()
 
 
-def is_neutral(const uint8_t[::1] pixels):
+def is_neutral(const uint8_t[::1] pixels not None):
     """
     Tell whether red, green and blue are equal everywhere; stops where they are not.
 
@@ -93,23 +105,33 @@ def is_neutral(const uint8_t[::1] pixels):
     ValueError
         If the length is no multiple of 3.
     """
-    cdef Py_ssize_t n = pixels.shape[0] // 3
-    cdef Py_ssize_t i
-    cdef uint8_t green
-    cdef bint found = False
-    if pixels.shape[0] != n * 3:
-        raise ValueError(f"Expected 3 bytes a pixel but received {pixels.shape[0]}")
+    cdef Py_ssize_t length = pixels.shape[0]
+    cdef Py_ssize_t at = 0
+    cdef int i
+    cdef const uint8_t *bytes_
+    cdef uint8_t found = 0
+    if length % 3:
+        raise ValueError(f"Expected 3 bytes a pixel but received {length}")
+    if not length:
+        return True
+    bytes_ = &pixels[0]
     with nogil:  # not interacting with Python objects from here, release the GIL
-        for i in range(n):
-            green = pixels[i * 3 + 1]
-            if pixels[i * 3] != green or pixels[i * 3 + 2] != green:
-                found = True
-                break
+        # Each byte beside its successor: all but the blue ones have to be equal.
+        while at + RUN < length and not found:
+            for i in range(RUN):
+                found |= (bytes_[at + i] ^ bytes_[at + i + 1]) & NOT_BLUE[i]
+            at += RUN
+        while at < length and not found:
+            found = (bytes_[at] ^ bytes_[at + 1]) | (bytes_[at] ^ bytes_[at + 2])
+            at += 3
     return not found
 
 
 def index_colours(
-    const uint8_t[::1] pixels, int channels, uint8_t[::1] indices, uint8_t[::1] colours
+    const uint8_t[::1] pixels not None,
+    int channels,
+    uint8_t[::1] indices not None,
+    uint8_t[::1] colours not None,
 ):
     """
     Number the colours in the order they come; stops at the first that is too many.
@@ -143,16 +165,17 @@ def index_colours(
     cdef uint8_t[SLOTS] numbers
     if channels != 1 and channels != 3:
         raise ValueError(f"Expected 1 or 3 channels but received {channels}")
-    most = <int>(colours.shape[0] // channels)
     if (
-        pixels.shape[0] != n * channels
+        pixels.shape[0] // channels != n
+        or pixels.shape[0] % channels
         or colours.shape[0] > 256 * channels
-        or colours.shape[0] != most * channels
+        or colours.shape[0] % channels
     ):
         raise ValueError(
             f"Expected {channels} bytes a pixel and 256 colours at most but received "
             f"{pixels.shape[0]} for {n} and {colours.shape[0]}"
         )
+    most = <int>(colours.shape[0] // channels)
     with nogil:  # not interacting with Python objects from here, release the GIL
         memset(keys, 0xFF, sizeof(keys))  # no colour has four bytes
         for i in range(n):
@@ -181,35 +204,67 @@ def index_colours(
     return found
 
 
-cdef void _transform(const float *samples, float *out) noexcept nogil:
+cdef void _transform(const float *samples, int stride, float *out) noexcept nogil:
     """
     DCT of 8 × 8 samples, scaled as JPEG's.
 
-    Preconditions: 64 floats behind each pointer, not overlapping.
+    Preconditions: 8 rows of 8 floats behind *samples*, *stride* apart; 64 behind
+    *out*, not overlapping.
     """
     cdef float[BLOCK] rows
-    cdef float[8] lanes
-    cdef int u, i, lane
-    cdef float weight
-    # Lanes are independent sums, so the compiler may keep them in vectors.
+    cdef const float *w
+    cdef const float *s = samples
+    cdef int u, x
     for u in range(8):
-        for lane in range(8):
-            lanes[lane] = COSINES[u][0] * samples[lane]
-        for i in range(1, 8):
-            weight = COSINES[u][i]
-            for lane in range(8):
-                lanes[lane] += weight * samples[i * 8 + lane]
-        for lane in range(8):
-            rows[u * 8 + lane] = lanes[lane]
+        w = COSINES[u]
+        for x in range(8):
+            rows[u * 8 + x] = (
+                w[0] * s[x]
+                + w[1] * s[stride + x]
+                + w[2] * s[2 * stride + x]
+                + w[3] * s[3 * stride + x]
+                + w[4] * s[4 * stride + x]
+                + w[5] * s[5 * stride + x]
+                + w[6] * s[6 * stride + x]
+                + w[7] * s[7 * stride + x]
+            )
     for u in range(8):
-        for lane in range(8):
-            lanes[lane] = rows[u * 8] * TURNED[0][lane]
-        for i in range(1, 8):
-            weight = rows[u * 8 + i]
-            for lane in range(8):
-                lanes[lane] += weight * TURNED[i][lane]
-        for lane in range(8):
-            out[u * 8 + lane] = lanes[lane]
+        w = rows + u * 8
+        for x in range(8):
+            out[u * 8 + x] = (
+                w[0] * TURNED[0][x]
+                + w[1] * TURNED[1][x]
+                + w[2] * TURNED[2][x]
+                + w[3] * TURNED[3][x]
+                + w[4] * TURNED[4][x]
+                + w[5] * TURNED[5][x]
+                + w[6] * TURNED[6][x]
+                + w[7] * TURNED[7][x]
+            )
+
+
+cdef inline float _sum_of_8(const float *values) noexcept nogil:
+    """Two and two.  Precondition: 8 floats behind the pointer."""
+    return (
+        (values[0] + values[1]) + (values[2] + values[3])
+        + (values[4] + values[5]) + (values[6] + values[7])
+    )
+
+
+cdef inline float _sum(const float *values) noexcept nogil:
+    """
+    Sum 64 floats: first each of 8 columns, then these.
+
+    Precondition: 64 floats behind the pointer.
+    """
+    cdef float[8] sums
+    cdef int x
+    for x in range(8):
+        sums[x] = (
+            values[x] + values[8 + x] + values[16 + x] + values[24 + x]
+            + values[32 + x] + values[40 + x] + values[48 + x] + values[56 + x]
+        )
+    return _sum_of_8(sums)
 
 
 cdef float _moved(
@@ -227,55 +282,53 @@ cdef float _moved(
 
     Preconditions: 64 floats behind each pointer but *bits*, steps of at least 1.
     """
-    cdef float[8] sums
-    cdef float[8] lengths
+    cdef float[BLOCK] errors
+    cdef float[BLOCK] lengths
     cdef float error, level, size
-    cdef int i, lane
-    for lane in range(8):
-        sums[lane] = 0
-        lengths[lane] = 0
-    for i in range(8):
-        for lane in range(8):
-            level = coefficients[i * 8 + lane] * inverse[i * 8 + lane]
-            level = (level + MAGIC) - MAGIC
-            error = coefficients[i * 8 + lane] - level * steps[i * 8 + lane]
-            sums[lane] += share[i * 8 + lane] * error * error
-            size = fabsf(level)
-            lengths[lane] += size * (
-                <float>3.5 / (size + <float>0.3) + <float>9 / (size + <float>12)
-            )
-    bits[0] += (
-        (lengths[0] + lengths[1]) + (lengths[2] + lengths[3])
-        + (lengths[4] + lengths[5]) + (lengths[6] + lengths[7])
-    )
-    return (
-        (sums[0] + sums[1]) + (sums[2] + sums[3])
-        + (sums[4] + sums[5]) + (sums[6] + sums[7])
-    ) * <float>(1.0 / BLOCK)
+    cdef int i
+    # No sum in here, so that compilers take several at once.
+    for i in range(BLOCK):
+        level = coefficients[i] * inverse[i]
+        level = (level + MAGIC) - MAGIC
+        error = coefficients[i] - level * steps[i]
+        errors[i] = share[i] * error * error
+        size = fabsf(level)
+        lengths[i] = size * (
+            <float>3.5 / (size + <float>0.3) + <float>9 / (size + <float>12)
+        )
+    bits[0] += _sum(lengths)
+    return _sum(errors) * <float>(1.0 / BLOCK)
 
 
 cdef float _liveliness(const float *samples) noexcept nogil:
     """
-    Variance of 8 × 8 samples.
+    Variance of one block of a square.
 
-    Precondition: 64 floats behind the pointer.
+    Precondition: 8 rows of 8 whole numbers to 255 behind the pointer, SIDE apart; so
+    the sums are exact, whatever their order.
     """
     cdef float[8] sums
     cdef float[8] squares
-    cdef float total = 0, square = 0
-    cdef int i, lane
-    for lane in range(8):
-        sums[lane] = 0
-        squares[lane] = 0
-    for i in range(8):
-        for lane in range(8):
-            sums[lane] += samples[i * 8 + lane]
-            squares[lane] += samples[i * 8 + lane] * samples[i * 8 + lane]
-    for lane in range(8):
-        total += sums[lane]
-        square += squares[lane]
-    total *= <float>(1.0 / BLOCK)
-    square = square * <float>(1.0 / BLOCK) - total * total
+    cdef const float *s = samples
+    cdef float total, square
+    cdef int x
+    for x in range(8):
+        sums[x] = (
+            s[x] + s[SIDE + x] + s[2 * SIDE + x] + s[3 * SIDE + x]
+            + s[4 * SIDE + x] + s[5 * SIDE + x] + s[6 * SIDE + x] + s[7 * SIDE + x]
+        )
+        squares[x] = (
+            s[x] * s[x]
+            + s[SIDE + x] * s[SIDE + x]
+            + s[2 * SIDE + x] * s[2 * SIDE + x]
+            + s[3 * SIDE + x] * s[3 * SIDE + x]
+            + s[4 * SIDE + x] * s[4 * SIDE + x]
+            + s[5 * SIDE + x] * s[5 * SIDE + x]
+            + s[6 * SIDE + x] * s[6 * SIDE + x]
+            + s[7 * SIDE + x] * s[7 * SIDE + x]
+        )
+    total = _sum_of_8(sums) * <float>(1.0 / BLOCK)
+    square = _sum_of_8(squares) * <float>(1.0 / BLOCK) - total * total
     return square if square > 0 else 0
 
 
@@ -286,49 +339,171 @@ cdef inline float _unlike(float moved, float liveliness) noexcept nogil:
     return moved / (2 * liveliness + moved + CONTRAST)
 
 
+cdef void _read(
+    const uint8_t *pixels,
+    Py_ssize_t height,
+    Py_ssize_t width,
+    int channels,
+    Py_ssize_t top,
+    Py_ssize_t left,
+    uint8_t *planes,
+) noexcept nogil:
+    """
+    Copy a square, channel by channel; beyond the picture its last pixels go on.
+
+    Preconditions: the picture behind *pixels*, *top* and *left* inside of it, and 256
+    bytes for each of 1 or 3 channels behind *planes*.
+    """
+    cdef Py_ssize_t row, column
+    cdef int y, x, channel
+    cdef bint is_inside = width - left >= SIDE
+    cdef const uint8_t *line
+    for y in range(SIDE):
+        row = top + y if height - top > y else height - 1
+        line = pixels + row * width * channels
+        if is_inside and channels == 3:
+            line += left * 3
+            for x in range(SIDE):
+                planes[y * SIDE + x] = line[x * 3]
+                planes[AREA + y * SIDE + x] = line[x * 3 + 1]
+                planes[2 * AREA + y * SIDE + x] = line[x * 3 + 2]
+            continue
+        for x in range(SIDE):
+            column = left + x if width - left > x else width - 1
+            for channel in range(channels):
+                planes[channel * AREA + y * SIDE + x] = line[
+                    column * channels + channel
+                ]
+
+
+cdef int _count_even(const uint8_t *planes, int channels) noexcept nogil:
+    """
+    Count the pixels of a square, but its first row and column, that equal the left
+    or the upper one.
+
+    Precondition: 256 bytes for each of 1 or 3 channels behind the pointer.
+    """
+    cdef uint8_t[AREA] unlike_left
+    cdef uint8_t[AREA] unlike_upper
+    cdef uint8_t even = 0  # 225 at most
+    cdef int i, _channel
+    memset(unlike_left, 0, AREA)
+    memset(unlike_upper, 0, AREA)
+    for _channel in range(channels):
+        for i in range(SIDE, AREA):
+            unlike_left[i] |= planes[i] ^ planes[i - 1]
+            unlike_upper[i] |= planes[i] ^ planes[i - SIDE]
+        planes += AREA
+    for i in range(1, SIDE):
+        unlike_left[i * SIDE] = unlike_upper[i * SIDE] = 1
+    for i in range(SIDE, AREA):
+        even += (unlike_left[i] == 0) | (unlike_upper[i] == 0)
+    return even
+
+
+cdef void _separate(
+    const float *rgb, float *luma, float *blue, float *red
+) noexcept nogil:
+    """
+    Give the luma of a square, around 0, and its colour: Y, Cb, Cr.
+
+    Preconditions: 3 × 256 floats behind *rgb*, 256 behind the others, none overlapping.
+    """
+    cdef float bright, r, b
+    cdef int i
+    for i in range(AREA):
+        r = rgb[i]
+        b = rgb[2 * AREA + i]
+        bright = 0.299 * r + 0.587 * rgb[AREA + i] + 0.114 * b
+        luma[i] = bright - 128
+        blue[i] = (b - bright) * <float>(1 / 1.772)
+        red[i] = (r - bright) * <float>(1 / 1.402)
+
+
+cdef void _halve(const float *colour, float *half) noexcept nogil:
+    """
+    Mean of each 2 × 2 samples.
+
+    Preconditions: 256 floats behind *colour*, 64 behind *half*, not overlapping.
+    """
+    cdef const float *upper
+    cdef const float *lower
+    cdef int y, x
+    for y in range(8):
+        upper = colour + y * 2 * SIDE
+        lower = upper + SIDE
+        for x in range(8):
+            half[y * 8 + x] = <float>0.25 * (
+                (upper[2 * x] + upper[2 * x + 1]) + (lower[2 * x] + lower[2 * x + 1])
+            )
+
+
 cdef void _blow_up(const float *half, float *out) noexcept nogil:
     """
     Blow 8 × 8 samples up to 16 × 16 as libjpeg does: three parts near, one part far.
 
-    Preconditions: 64 floats behind *half*, 256 behind *out*.
+    Preconditions: 64 floats behind *half*, 256 behind *out*, not overlapping.
     """
-    cdef float[SIDE * 8] tall
-    cdef int y, x, far
+    cdef double[BLOCK] most
+    cdef double[BLOCK] rest
+    cdef float[8] row
+    cdef double[8] row_most
+    cdef double[10] row_rest  # with its ends once more
+    cdef int y, x, near, far
+    for x in range(BLOCK):
+        most[x] = 0.75 * half[x]
+        rest[x] = 0.25 * half[x]
     for y in range(SIDE):
-        far = (y >> 1) + (1 if y & 1 else -1)
-        far = 0 if far < 0 else 7 if far > 7 else far
+        near = (y >> 1) * 8
+        far = near + 8 if y & 1 else near - 8
+        if y == 0 or y == SIDE - 1:
+            far = near
         for x in range(8):
-            tall[y * 8 + x] = 0.75 * half[(y >> 1) * 8 + x] + 0.25 * half[far * 8 + x]
-    for y in range(SIDE):
-        for x in range(SIDE):
-            far = (x >> 1) + (1 if x & 1 else -1)
-            far = 0 if far < 0 else 7 if far > 7 else far
-            out[y * SIDE + x] = (
-                0.75 * tall[y * 8 + (x >> 1)] + 0.25 * tall[y * 8 + far]
-            )
+            row[x] = most[near + x] + rest[far + x]
+        for x in range(8):
+            row_most[x] = 0.75 * row[x]
+            row_rest[x + 1] = 0.25 * row[x]
+        row_rest[0] = row_rest[1]
+        row_rest[9] = row_rest[8]
+        for x in range(8):
+            out[y * SIDE + 2 * x] = row_most[x] + row_rest[x]
+            out[y * SIDE + 2 * x + 1] = row_most[x] + row_rest[x + 2]
 
 
-cdef void _cut(const float *square, int number, float *block) noexcept nogil:
+cdef void _leave_out(
+    const float *colour, const float *half, float *lost
+) noexcept nogil:
     """
-    Copy one of the four blocks of a square.
+    Mean square that half-size colour moves the samples by, block by block.
 
-    Preconditions: 256 floats behind *square*, 64 behind *block*, number 0 to 3.
+    Preconditions: 256 floats behind *colour*, 64 behind *half*, 4 behind *lost*, none
+    overlapping.
     """
-    cdef int y, x
-    cdef const float *corner = square + (number >> 1) * 8 * SIDE + (number & 1) * 8
+    cdef float[AREA] moved
+    cdef int i, y, x, block, corner
+    _blow_up(half, moved)
+    for i in range(AREA):
+        moved[i] = (colour[i] - moved[i]) * (colour[i] - moved[i])
+    for block in range(4):
+        lost[block] = 0
+    # Four sums at once, because each of them has to wait for itself.
     for y in range(8):
         for x in range(8):
-            block[y * 8 + x] = corner[y * SIDE + x]
+            for block in range(4):
+                corner = (block >> 1) * 8 * SIDE + (block & 1) * 8
+                lost[block] += moved[corner + y * SIDE + x]
+    for block in range(4):
+        lost[block] *= <float>(1.0 / BLOCK)
 
 
 def sample(
-    const uint8_t[::1] pixels,
+    const uint8_t[::1] pixels not None,
     Py_ssize_t height,
     Py_ssize_t width,
     int channels,
-    const float[::1] tables,
+    const float[::1] tables not None,
     Py_ssize_t squares,
-    double[::1] losses,
+    double[::1] losses not None,
 ):
     """
     Predict what JPEG would cost a picture, by some of its squares.
@@ -341,7 +516,7 @@ def sample(
     channels : int
         1 (grey) or 3 (RGB).
     tables : float32 (sets * 128,), contiguous
-        Steps for luma and steps for colour, 64 each, at least 1.
+        Steps for luma and steps for colour, 64 each, 1 to 65,535.
     squares : int
         How many squares to look at, at most; 1 to 4096.
     losses : float64 (sets * 3,), contiguous, written
@@ -359,27 +534,28 @@ def sample(
     Raises
     ------
     ValueError
-        If the lengths do not belong together.
+        If the lengths do not belong together, or a step is out of range.
     """
     cdef Py_ssize_t sets = tables.shape[0] // (2 * BLOCK)
-    cdef Py_ssize_t down, across, total, number, index, top, left, row, column
-    cdef Py_ssize_t y, x, i, k, block, flat = 0, compared = 0, seen = 0
+    cdef Py_ssize_t across, total, number, index, place, i
+    cdef Py_ssize_t even = 0, seen = 0
+    cdef int k, block, corner
     cdef double left_alone = 0
     cdef double[2 * MOST_SETS] sums
     cdef double[MOST_SETS] bits
     cdef float[2 * MOST_SETS * BLOCK] inverse
-    cdef float[3][SIDE * SIDE] rgb
-    cdef float[SIDE * SIDE] luma
-    cdef float[2][SIDE * SIDE] colour
-    cdef float[SIDE * SIDE] blown
+    cdef uint8_t[3 * AREA] planes
+    cdef float[3 * AREA] rgb
+    cdef float[AREA] luma
+    cdef float[2][AREA] colour
     cdef float[BLOCK] half
-    cdef float[BLOCK] piece
     cdef float[4][BLOCK] luma_parts
     cdef float[2][BLOCK] half_parts
     cdef float[4][3] lively
     cdef float[2][4] left_out
-    cdef float moved, blue, red, worst, r, g, b, difference
+    cdef float moved, blue, red, worst
     cdef const float *steps
+    cdef const float *inverses
     if (
         not 1 <= sets <= MOST_SETS
         or tables.shape[0] != sets * 2 * BLOCK
@@ -397,6 +573,10 @@ def sample(
             f"received {pixels.shape[0]} bytes for {height} × {width} × {channels}, "
             f"{tables.shape[0]} steps, {losses.shape[0]} losses, {squares} squares"
         )
+    for i in range(2 * sets * BLOCK):
+        # Beyond, a level would be too large for how it is rounded; NaN is neither.
+        if not 1 <= tables[i] <= 65535:
+            raise ValueError(f"Expected steps of 1 to 65,535 but received {tables[i]}")
     with nogil:  # not interacting with Python objects from here, release the GIL
         for i in range(2 * sets):
             sums[i] = 0
@@ -404,121 +584,79 @@ def sample(
             bits[i] = 0
         for i in range(2 * sets * BLOCK):
             inverse[i] = 1 / tables[i]
-        down = (height + SIDE - 1) // SIDE
-        across = (width + SIDE - 1) // SIDE
-        total = down * across
+        across = (width - 1) // SIDE + 1
+        total = ((height - 1) // SIDE + 1) * across
         number = total if total < squares else squares
         for index in range(number):
             # Steps of the golden section spread evenly whatever the picture's width.
-            i = index
+            place = index
             if total > squares:
-                i = <Py_ssize_t>(
+                place = <Py_ssize_t>(
                     (index * 0.6180339887498949
                      - <Py_ssize_t>(index * 0.6180339887498949)) * total
                 )
-            top = i // across * SIDE
-            left = i % across * SIDE
-            for y in range(SIDE):
-                row = top + y if top + y < height else height - 1
-                for x in range(SIDE):
-                    column = left + x if left + x < width else width - 1
-                    i = (row * width + column) * channels
-                    rgb[0][y * SIDE + x] = pixels[i]
-                    if channels == 3:
-                        rgb[1][y * SIDE + x] = pixels[i + 1]
-                        rgb[2][y * SIDE + x] = pixels[i + 2]
-            for y in range(1, SIDE):
-                for x in range(1, SIDE):
-                    i = y * SIDE + x
-                    if (
-                        rgb[0][i] == rgb[0][i - 1]
-                        and (channels == 1 or (
-                            rgb[1][i] == rgb[1][i - 1] and rgb[2][i] == rgb[2][i - 1]
-                        ))
-                    ) or (
-                        rgb[0][i] == rgb[0][i - SIDE]
-                        and (channels == 1 or (
-                            rgb[1][i] == rgb[1][i - SIDE]
-                            and rgb[2][i] == rgb[2][i - SIDE]
-                        ))
-                    ):
-                        flat += 1
-                    compared += 1
+            _read(
+                &pixels[0],
+                height,
+                width,
+                channels,
+                place // across * SIDE,
+                place % across * SIDE,
+                planes,
+            )
+            even += _count_even(planes, channels)
+            for i in range(channels * AREA):
+                rgb[i] = planes[i]
             if channels == 1:
-                for i in range(SIDE * SIDE):
-                    luma[i] = rgb[0][i] - 128
+                for i in range(AREA):
+                    luma[i] = rgb[i] - 128
             else:
-                for i in range(SIDE * SIDE):
-                    r = rgb[0][i]
-                    g = rgb[1][i]
-                    b = rgb[2][i]
-                    moved = 0.299 * r + 0.587 * g + 0.114 * b
-                    luma[i] = moved - 128
-                    colour[0][i] = (b - moved) * <float>(1 / 1.772)
-                    colour[1][i] = (r - moved) * <float>(1 / 1.402)
+                _separate(rgb, luma, colour[0], colour[1])
                 for k in range(2):
-                    for y in range(8):
-                        for x in range(8):
-                            i = y * 2 * SIDE + x * 2
-                            half[y * 8 + x] = 0.25 * (
-                                (colour[k][i] + colour[k][i + 1])
-                                + (colour[k][i + SIDE] + colour[k][i + SIDE + 1])
-                            )
-                    _transform(half, half_parts[k])
-                    _blow_up(half, blown)
-                    for block in range(4):
-                        moved = 0
-                        for y in range(8):
-                            for x in range(8):
-                                i = ((block >> 1) * 8 + y) * SIDE + (block & 1) * 8 + x
-                                difference = colour[k][i] - blown[i]
-                                moved += difference * difference
-                        left_out[k][block] = moved * <float>(1.0 / BLOCK)
+                    _halve(colour[k], half)
+                    _transform(half, 8, half_parts[k])
+                    _leave_out(colour[k], half, left_out[k])
             worst = 0
             for block in range(4):
-                _cut(luma, block, piece)
-                _transform(piece, luma_parts[block])
+                corner = (block >> 1) * 8 * SIDE + (block & 1) * 8
+                _transform(luma + corner, SIDE, luma_parts[block])
                 for k in range(channels):
-                    _cut(rgb[k], block, piece)
-                    lively[block][k] = _liveliness(piece)
+                    lively[block][k] = _liveliness(rgb + k * AREA + corner)
                 if channels == 3:
-                    blue = left_out[0][block]
-                    red = left_out[1][block]
-                    worst += _in_colour(0, blue, red, lively[block])
-            worst *= 0.25
+                    worst += _in_colour(
+                        0, left_out[0][block], left_out[1][block], lively[block]
+                    )
+            worst *= <float>0.25
             left_alone += worst
             if worst > SEEN:
                 seen += 1
             for i in range(sets):
                 steps = &tables[i * 2 * BLOCK]
+                inverses = inverse + i * 2 * BLOCK
                 blue = red = 0
                 if channels == 3:
                     blue = _moved(
                         half_parts[0],
                         steps + BLOCK,
-                        inverse + i * 2 * BLOCK + BLOCK,
+                        inverses + BLOCK,
                         SHARE_HALF,
                         &bits[i],
                     )
                     red = _moved(
                         half_parts[1],
                         steps + BLOCK,
-                        inverse + i * 2 * BLOCK + BLOCK,
+                        inverses + BLOCK,
                         SHARE_HALF,
                         &bits[i],
                     )
                 for block in range(4):
                     moved = _moved(
-                        luma_parts[block],
-                        steps,
-                        inverse + i * 2 * BLOCK,
-                        SHARE,
-                        &bits[i],
+                        luma_parts[block], steps, inverses, SHARE, &bits[i]
                     )
                     if channels == 1:
-                        r = _unlike(moved, lively[block][0])
-                        sums[2 * i] += r
-                        sums[2 * i + 1] += r
+                        moved = _unlike(moved, lively[block][0])
+                        sums[2 * i] += moved
+                        sums[2 * i + 1] += moved
                         continue
                     sums[2 * i] += _in_colour(moved, 0, 0, lively[block])
                     sums[2 * i + 1] += _in_colour(
@@ -532,7 +670,7 @@ def sample(
             losses[3 * i] = sums[2 * i] / (4 * number)
             losses[3 * i + 1] = sums[2 * i + 1] / (4 * number)
             losses[3 * i + 2] = bits[i] / number
-    return <double>flat / compared, left_alone, <double>seen / number
+    return <double>even / (225 * number), left_alone, <double>seen / number
 
 
 cdef inline float _in_colour(

@@ -35,7 +35,7 @@ cdef Py_ssize_t next_mark(
     return at
 
 
-def end_of_scan(const uint8_t[::1] data, Py_ssize_t start):
+def end_of_scan(const uint8_t[::1] data not None, Py_ssize_t start):
     """
     Find the marker that ends a scan.
 
