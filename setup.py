@@ -50,6 +50,7 @@ setup(
             extension("flatten"),
             extension("scan"),
             extension("content"),
+            extension("shaper", "shape.c"),
             extension(
                 "resample",
                 "coefficients.c",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from qwenvl_prep.errors import UnsupportedFormatError
 from qwenvl_prep.headers.embedded import MAX_PROFILE
+from qwenvl_prep.icc_shaper import TAGS, Shaper, check_colours, shaper_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,7 +77,7 @@ class Conversion:
     name: str
     channels: int
     out_channels: int
-    _engine: ImageCmsTransform | NDArray[np.uint8]
+    _engine: ImageCmsTransform | Shaper | NDArray[np.uint8]
 
     def __repr__(self) -> str:
         return f"<Conversion {self.name}>"
@@ -109,6 +110,8 @@ class Conversion:
             )
         if samples.dtype != "uint8":
             raise ValueError(f"Expected uint8 samples but received {samples.dtype}")
+        if isinstance(self._engine, Shaper):
+            return self._engine.apply(samples)
         if self.channels == 1:
             return _by_table(samples, self._engine)  # type: ignore[arg-type]
         return _by_engine(samples, self._engine)  # type: ignore[arg-type]
@@ -159,9 +162,12 @@ def to_srgb(profile: bytes, channels: int) -> Conversion | None:
     if engine is None:
         return None
     name = _printable(_description(profile)) or unnamed
-    if channels != 1:
-        conversion = Conversion(name, channels, 3, engine)
-        return None if channels == 3 and _is_srgb(conversion) else conversion
+    if channels == 4:
+        return Conversion(name, 4, 3, engine)
+    if channels == 3:
+        if _is_srgb(engine):
+            return None
+        return Conversion(name, 3, 3, _shaper(profile, engine) or engine)
     table = _grey_table(engine)
     if abs(table.astype("int16") - _greys()[0]).max() <= _MAX_DIFFERENCE:
         return None
@@ -248,13 +254,38 @@ def _printable(text: str) -> str:
     return " ".join(text.split())[:_MAX_NAME].rstrip()
 
 
-def _is_srgb(conversion: Conversion) -> bool:
+def _is_srgb(transform: ImageCmsTransform) -> bool:
     import numpy as np
 
     steps = np.minimum(np.arange(0, 257, 16), 255).astype(np.uint8)
     lattice = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(17, -1, 3)
-    moved = conversion.apply(lattice).astype(np.int16) - lattice
+    moved = _by_engine(lattice, transform).astype(np.int16) - lattice
     return bool(abs(moved).max() <= _MAX_DIFFERENCE)
+
+
+def _shaper(profile: bytes, transform: ImageCmsTransform) -> Shaper | None:
+    """
+    Give tables that do what the engine does, eight times as fast, or none.
+
+    The engine stays the rule: tables that differ from it in one byte of one of
+    100,000 colours are dropped.
+    """
+    import numpy as np
+
+    # The first of each name, as LittleCMS has it.
+    tags = {
+        name: profile[at : at + length]
+        for name, at, length in reversed(list(_tags(profile)))
+        if name in TAGS
+    }
+    srgb = transform.output_profile.profile
+    colours = (srgb.red_colorant, srgb.green_colorant, srgb.blue_colorant)
+    shaper = shaper_for(tags, tuple(colour[0] for colour in colours if colour))
+    if shaper is None:
+        return None
+    sample = check_colours()
+    is_equal = np.array_equal(shaper.apply(sample), _by_engine(sample, transform))
+    return shaper if is_equal else None
 
 
 def _greys() -> NDArray[np.uint8]:

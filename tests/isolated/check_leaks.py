@@ -18,6 +18,7 @@ import qwenvl_prep as qp
 from qwenvl_prep._native import content, geometry, resample
 from qwenvl_prep._native.flatten import flatten_rgba
 from qwenvl_prep._native.scan import end_of_scan
+from qwenvl_prep._native.shaper import shape_rgb
 
 CALLS = 20_000
 # Losing the smallest buffer of a call, one line of a few weights, would cost 2 MB.
@@ -35,6 +36,8 @@ PIXELS = {
 RGBA = np.full((64, 64, 4), 100, np.uint8)
 STEPS = np.full(128, 9, np.float32)
 LOSSES = np.zeros(3)
+PARTS = np.zeros((3, 256, 4), np.int32)
+LEVELS = bytes(16_385)
 HEIGHTS = np.arange(11, 211)
 
 
@@ -121,6 +124,11 @@ def study(call: int) -> None:
     )[call // 2 % 3]()
 
 
+def shape(call: int) -> None:
+    """Convert colours, each time another number of them."""
+    shape_rgb(bytes(call % 200 * 3), bytearray(call % 200 * 3), PARTS, LEVELS)
+
+
 def refused(call: int) -> None:
     """Make one kind of call that is refused."""
     target = bytearray(18)
@@ -135,6 +143,9 @@ def refused(call: int) -> None:
         lambda: content.sample(bytes(6), 1, 1, 3, STEPS, 1, LOSSES),
         lambda: content.sample(bytes(3), 1, 1, 3, 0 * STEPS, 1, LOSSES),
         lambda: content.sample(bytes(3), 1, 1, 3, STEPS, 1, target),
+        lambda: shape_rgb(bytes(18), target, PARTS[:, :, ::2], LEVELS),
+        lambda: shape_rgb(bytes(18), target, PARTS[:2], LEVELS),
+        lambda: shape_rgb(bytes(18), target, PARTS, LEVELS[1:]),
         lambda: qp.smart_resize(1, 201),
         lambda: qp.smart_resize(0, 1),
         lambda: qp.smart_resize_many([1, 0], [1, 1]),
@@ -158,7 +169,7 @@ def refused(call: int) -> None:
 
 def main() -> None:
     """Warm up, call, and compare."""
-    tasks = (resize, stream, flatten, scan, study, sizes, refused)
+    tasks = (resize, stream, flatten, scan, shape, study, sizes, refused)
     for task in tasks:
         for call in range(2_000):
             task(call)

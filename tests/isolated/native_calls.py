@@ -17,6 +17,7 @@ import qwenvl_prep as qp
 from qwenvl_prep._native import content
 from qwenvl_prep._native.flatten import flatten_rgba
 from qwenvl_prep._native.scan import end_of_scan
+from qwenvl_prep._native.shaper import shape_rgb
 
 MODES = {1: "L", 3: "RGB", 4: "CMYK"}
 EDGES = (1, 2, 3, 5, 8, 15, 16, 17, 31, 33, 64, 65)
@@ -107,6 +108,19 @@ def studied(height: int, width: int) -> None:
         pixels[place] ^= 1
 
 
+def shape(pixels: int) -> None:
+    """Convert so many colours, by tables that swap red and blue."""
+    parts = np.zeros((3, 256, 4), np.int32)
+    # 64 levels for each code, with 14 bits behind the point.
+    parts[0, :, 2] = parts[1, :, 1] = parts[2, :, 0] = np.arange(256) << 20
+    levels = (np.arange(16_385) >> 6).clip(max=255).astype(np.uint8)
+    source, target = picture(pixels * 3), np.empty(pixels * 3, np.uint8)
+    shape_rgb(source, target, parts, levels)
+    write(target)
+    if (target.reshape(-1, 3) != source.reshape(-1, 3)[:, ::-1]).any():
+        raise AssertionError(pixels)
+
+
 def sizes(count: int) -> None:
     """Count so many sizes by each rule."""
     sides = np.arange(11, 11 + count)
@@ -135,6 +149,7 @@ def main() -> None:
         scan(count)
         studied(count, 3)
         studied(17, count)
+        shape(count)
         sizes(count)
 
 

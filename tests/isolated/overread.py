@@ -78,6 +78,14 @@ def scan() -> None:
     end_of_scan((ctypes.c_ubyte * 32).from_address(block(bytes(30) + b"\xff")), 0)
 
 
+def shaper() -> None:
+    from qwenvl_prep._native.shaper import shape_rgb
+
+    source = (ctypes.c_ubyte * 60).from_address(block(bytes(59)))
+    parts = memoryview(bytes(3 * 256 * 4 * 4)).cast("i", (3, 256, 4))
+    shape_rgb(source, bytearray(60), parts, bytes(16_385))
+
+
 def alignment() -> None:
     """Stay inside the block: only the check for undefined behaviour sees this one."""
     geometry(block(b"1234" + SIDES) + 4)
@@ -92,6 +100,7 @@ if __name__ == "__main__":
         geometry,
         resample,
         scan,
+        shaper,
         alignment,
     )
     {task.__name__: task for task in tasks}[sys.argv[1]]()

@@ -45,6 +45,7 @@ def test_each_module_is_instrumented(name):
         ("geometry", "AddressSanitizer: heap-buffer-overflow"),
         ("resample", "AddressSanitizer: heap-buffer-overflow"),
         ("scan", "AddressSanitizer: heap-buffer-overflow"),
+        ("shaper", "AddressSanitizer: heap-buffer-overflow"),
         ("alignment", "runtime error: load of misaligned address"),
     ],
 )

@@ -24,7 +24,8 @@ BENCH = {name for name in NAMES if name.startswith("bench")}
 LAYERS = [
     {"_version", "errors", "findings", "_native"},
     {"profiles", "headers", "data_uri", "jpeg_structure", "strips", "damage"},
-    {"limits", "geometry", "icc", "metadata", "fidelity"},
+    {"limits", "geometry", "icc_shaper", "metadata", "fidelity"},
+    {"icc"},
     {"options"},
     {"sources", "integrity", "resize", "content", "decode_vips", "decode_pillow"},
     {"pixels"},

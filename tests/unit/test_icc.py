@@ -11,10 +11,13 @@ import threading
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from qwenvl_prep.errors import UnsupportedFormatError
 from qwenvl_prep.icc import Conversion, to_srgb
+from qwenvl_prep.icc_shaper import Shaper, check_colours, shaper_for
 
 # ----------------------------------------------------------- profiles, byte by byte
 
@@ -303,6 +306,192 @@ def test_eight_threads_ask_at_once():
         thread.join()
     assert set(found) == {by_image_cms(noise(5, 5, 3), P3).tobytes()}
     assert len(found) == 8
+
+
+# ------------------------------------------------- curves and a matrix, without engine
+
+
+def para(kind: int, *numbers: float) -> bytes:
+    return b"para\0\0\0\0" + struct.pack(">HH", kind, 0) + fixed(*numbers)
+
+
+def points(*numbers: float) -> bytes:
+    """Write a curve as points, 0 to 1."""
+    words = [round(number * 65535) for number in numbers]
+    return b"curv\0\0\0\0" + struct.pack(f">I{len(words)}H", len(words), *words)
+
+
+def shaped(curve: bytes, **options) -> bytes:
+    return matrix(*P3_PRIMARIES, curve, **options)
+
+
+def is_shaped(conversion: Conversion) -> bool:
+    return isinstance(conversion._engine, Shaper)
+
+
+ADOBE_RGB = matrix(
+    (0.60974, 0.31111, 0.01947),
+    (0.20528, 0.62567, 0.06087),
+    (0.14919, 0.06322, 0.74457),
+    gamma(563 / 256),
+    plain(b"Adobe RGB (1998)"),
+    version=2,
+)
+PROPHOTO = matrix(
+    (0.7977, 0.28804, 0),
+    (0.13519, 0.71188, 0),
+    (0.03134, 0.00009, 0.8249),
+    gamma(1.8),
+    plain(b"ProPhoto RGB"),
+    version=2,
+)
+# As old displays were measured: a table for each of the colours.
+MEASURED = profile(
+    WHITE
+    | {
+        name + b"XYZ": xyz(*colour)
+        for name, colour in zip((b"r", b"g", b"b"), P3_PRIMARIES, strict=True)
+    }
+    | {
+        b"rTRC": points(*((i / 1023) ** 2.3 for i in range(1024))),
+        b"gTRC": points(*((i / 255) ** 2.1 for i in range(256))),
+        b"bTRC": para(0, 1.9),
+    },
+    version=2,
+)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [P3, ADOBE_RGB, PROPHOTO, MEASURED],
+    ids=["p3", "adobe", "prophoto", "measured"],
+)
+def test_all_colours_equal_those_of_image_cms(data):
+    """Each of the 16,777,216 colours, byte for byte, and none through the engine."""
+    conversion = to_srgb(data, 3)
+    assert is_shaped(conversion)
+    green, blue = np.indices((256, 256), dtype=np.uint8)
+    for reds in np.arange(256, dtype=np.uint8).reshape(8, 32):
+        samples = np.concatenate(
+            [np.dstack([np.full_like(green, red), green, blue]) for red in reds]
+        )
+        assert np.array_equal(conversion.apply(samples), by_image_cms(samples, data))
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (shaped(points()), True),
+        (shaped(points(0, 1)), True),
+        (shaped(points(0, 0.14, 1)), True),
+        (shaped(points(*((i / 4096) ** 2.3 for i in range(4097)))), True),
+        (shaped(para(0, 2.6)), True),
+        (shaped(para(1, 2.2, 1.1, -0.1)), True),
+        (shaped(para(2, 2.2, 1.1, -0.1, 0)), True),
+        (shaped(para(3, 2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)), True),
+        (shaped(para(4, 2.2, 1, 0, 1, 0, -0.3, -0.3)), True),
+        (shaped(SRGB_CURVE, pcs=b"Lab "), True),
+        (INVERTED, True),
+        # Black that is not black is moved there by the engine, in steps of its own.
+        (shaped(points(0.05, 1)), False),
+        (shaped(points(0.05, 1), version=2), False),
+        (shaped(para(2, 2.2, 0.9, 0.05, 0.01)), False),
+        (shaped(para(4, 1, 0.9, 0.1, 0, 0, 0, 0)), False),
+        # Beyond 32 bits, and beyond all numbers.
+        (matrix((2, 1, 0), (0, 3, 0), (0, 0, 3), gamma(2.2)), False),
+        (shaped(para(0, -1)), False),
+        (shaped(para(3, 3000, 2, 1, 0, 0)), False),
+        (shaped(para(1, 1, 0, 0.5)), False),
+    ],
+)
+def test_each_kind_of_curve_equals_that_of_image_cms(data, expected):
+    """What the tables can say is said by them, what not by the engine."""
+    conversion = to_srgb(data, 3)
+    assert is_shaped(conversion) is expected
+    samples = noise(300, 500, 3)
+    assert np.array_equal(conversion.apply(samples), by_image_cms(samples, data))
+
+
+def test_tables_of_colours_go_before_a_matrix():
+    """A profile that has both is done by the engine, as its table says."""
+    corners = random.Random(3).randbytes(24)
+    tags = {b"A2B0": table_8(3, 3, corners)}
+    for name, colour in zip((b"r", b"g", b"b"), P3_PRIMARIES, strict=True):
+        tags |= {name + b"XYZ": xyz(*colour), name + b"TRC": SRGB_CURVE}
+    data = profile(WHITE | tags, pcs=b"Lab ", version=2)
+    conversion = to_srgb(data, 3)
+    assert not is_shaped(conversion)
+    samples = noise(20, 30, 3)
+    assert np.array_equal(conversion.apply(samples), by_image_cms(samples, data))
+
+
+numbers = st.integers(-(1 << 31), (1 << 31) - 1) | st.integers(-200_000, 200_000)
+
+
+@given(
+    kind=st.integers(0, 5),
+    curve=st.lists(numbers, min_size=7, max_size=7),
+    colours=st.lists(numbers, min_size=9, max_size=9),
+)
+@settings(max_examples=150)
+def test_any_numbers_equal_those_of_image_cms(kind, curve, colours):
+    """Whatever stands in curve and colours, there is one answer, and no warning."""
+    data = matrix(
+        *(np.array(colours).reshape(3, 3) / 65536),
+        para(kind, *(number / 65536 for number in curve)),
+    )
+    conversion = to_srgb(data, 3)
+    if conversion is not None:
+        samples = noise(40, 50, 3)
+        assert np.array_equal(conversion.apply(samples), by_image_cms(samples, data))
+
+
+@given(st.binary(max_size=40), st.sampled_from([b"curv", b"para", b"XYZ ", b"text"]))
+def test_broken_tags_make_no_tables(content, kind):
+    """What is cut off, or of another type, is left to the engine without a word."""
+    tags = {name + b"XYZ": xyz(0.3, 0.3, 0.3) for name in (b"r", b"g", b"b")}
+    tags |= {name + b"TRC": SRGB_CURVE for name in (b"r", b"g", b"b")}
+    for name in tags:
+        shaper = shaper_for(tags | {name: kind + content}, SRGB_PRIMARIES)
+        assert shaper is None or shaper.parts.shape == (3, 256, 4)
+        without = {other: data for other, data in tags.items() if other != name}
+        assert shaper_for(without, SRGB_PRIMARIES) is None
+
+
+def test_colours_of_the_check_are_everywhere():
+    """Every grey is held against the engine, and every code some 256 times."""
+    colours = check_colours()
+    assert colours.shape == (1, 101_729, 3)
+    flat = colours.reshape(-1, 3)
+    assert flat[:256].tolist() == [[grey] * 3 for grey in range(256)]
+    for channel in range(3):
+        assert np.bincount(flat[-65_536:, channel], minlength=256).min() >= 230
+    assert {tuple(colour) for colour in flat[flat[:, 0] == 255].tolist()} >= {
+        (255, 0, 0),
+        (255, 255, 0),
+        (255, 0, 255),
+        (255, 255, 255),
+    }
+
+
+def test_curves_that_are_off_by_one_step_are_noticed():
+    """One code of one curve, off by 1 of 16,384, differs on the colours of the check.
+
+    The rest have no effect, or one on less than a colour in ten thousand.
+    """
+    right = to_srgb(P3, 3)._engine
+    colours = check_colours()
+    expected = right.apply(colours)
+    noticed = 0
+    for channel in range(3):
+        # The last code is full light, so it tells what the matrix makes of a step.
+        one = (right.parts[channel, 255] - right.parts[channel, 0]) >> 14
+        for code in range(256):
+            parts = right.parts.copy()
+            parts[channel, code] += one
+            found = Shaper(parts, right.levels).apply(colours)
+            noticed += not np.array_equal(found, expected)
+    assert noticed >= 0.95 * 3 * 256
 
 
 # ----------------------------------------------------------------- nothing to convert
