@@ -267,7 +267,7 @@ def prepared_table(images: Iterable[PreparedImage]) -> Table:
         if image.report is not None:
             done += f", {image.report}"
         made.add_row(
-            f"{plain(names[image.name])}\n  [dim]{done}[/]",
+            f"{plain(names[image.name])}\n  [dim]{plain(done)}[/]",
             f"{info.upright_height}×{info.upright_width}\n"
             f"→ {image.height}×{image.width}",
             f"{bytes_text(info.encoded_size)}\n→ {bytes_text(image.encoded_size)}",

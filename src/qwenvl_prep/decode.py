@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 
+from qwenvl_prep.damage import broken
 from qwenvl_prep.decode_pillow import (
     copied_image,
     heif_strips,
@@ -24,7 +25,7 @@ from qwenvl_prep.decode_pillow import (
 )
 from qwenvl_prep.decode_vips import empty_vips_cache, vips_strips
 from qwenvl_prep.errors import DamagedImageError, UnsupportedFormatError
-from qwenvl_prep.jpeg_structure import count_scans, has_second_scan, without_junk
+from qwenvl_prep.jpeg_structure import count_scans, whole_scans, without_junk
 from qwenvl_prep.limits import DEFAULT_LIMITS, Limits
 from qwenvl_prep.options import PlanOptions
 from qwenvl_prep.pixels import Finish, Pixels, collect
@@ -59,6 +60,9 @@ _DEFAULT_OPTIONS = PlanOptions()
 _SALVAGED = frozenset({"JPEG", "PNG"})
 # A strip that breaks off is lost as a whole, so they are low where that is expected.
 _SALVAGED_ROWS = 8
+# Scans before the last that arrived whole which are tried.
+_SALVAGED_SCANS = 3
+_END_OF_IMAGE = b"\xff\xd9"
 
 # Where junk between the segments in front of a JPEG's pixels is looked for.
 _JPEG_HEAD = 16 * 1024 * 1024
@@ -110,22 +114,55 @@ def decode(
     """
     limits.check_header(info, is_whole=size is None)
     _check_scans(file, info, limits)
-    finish = Finish(info, options)
-    stored = _as_stored(info, shrink)
-
-    def strips_of(file: bytes | LargeFile) -> _Strips:
-        return _file_strips(file, stored, shrink=shrink, is_cmyk=finish.is_cmyk)
-
-    def collected(parts: _Strips) -> Pixels:
-        return collect(map(finish, parts), stored, size)
-
+    work = _Work(info, size, shrink, Finish(info, options))
     try:
-        return _read(file, stored, strips_of, collected)
+        return _read(file, work.stored, work.strips_of, work.collected)
     except DamagedImageError:
         can_salvage = info.format in _SALVAGED and is_for_vips(info)
         if options.on_truncated == "error" or not can_salvage:
             raise
-        return _salvaged(file, stored, size, finish, shrink)
+    # Outside of the handler: an error's frames keep libvips' objects.
+    data = _mended(file, info) or _contents(file)
+    return _salvaged_scans(data, work) if info.is_progressive else _salvaged(data, work)
+
+
+class _Work:
+    """What is made of a file: which strips are read, and what becomes of them."""
+
+    def __init__(
+        self,
+        info: ImageInfo,
+        size: tuple[int, int] | None,
+        shrink: int,
+        finish: Finish,
+    ) -> None:
+        self.stored = _as_stored(info, shrink)
+        self.finish = finish
+        self._size = size
+        self._shrink = shrink
+        # The decoder leaves out what does not make a whole row or pixel.
+        shrunk = (info.height / shrink, info.width / shrink)
+        self._extent = shrunk if shrink > 1 else None
+
+    def strips_of(
+        self, file: bytes | LargeFile, *, max_rows: int | None = None
+    ) -> _Strips:
+        """Give the file's strips as they are stored."""
+        return _file_strips(
+            file,
+            self.stored,
+            shrink=self._shrink,
+            max_rows=max_rows,
+            is_cmyk=self.finish.is_cmyk,
+        )
+
+    def collected(self, parts: _Strips) -> Pixels:
+        """Finish strips and collect them."""
+        return self.gathered(map(self.finish, parts))
+
+    def gathered(self, parts: Iterator[NDArray[np.uint8]]) -> Pixels:
+        """Collect finished strips."""
+        return collect(parts, self.stored, self._size, extent=self._extent)
 
 
 def prove(
@@ -188,14 +225,14 @@ def _as_stored(info: ImageInfo, shrink: int = 1) -> ImageInfo:
         )
     if shrink == 1:
         return info
-    # A decoder that leaves out pixels rounds up.
-    height, width = -(-info.height // shrink), -(-info.width // shrink)
-    return dataclasses.replace(info, height=height, width=width)
+    return dataclasses.replace(
+        info, height=info.height // shrink, width=info.width // shrink
+    )
 
 
 def _check_scans(file: bytes | LargeFile, info: ImageInfo, limits: Limits) -> None:
     if info.format == "JPEG" and info.is_progressive:
-        limits.check_scans(count_scans(_contents(file)))
+        limits.check_scans(count_scans(_contents(file), limits.max_scans + 1))
 
 
 def _read(
@@ -228,54 +265,58 @@ def _file_strips(
     stored: ImageInfo,
     *,
     shrink: int = 1,
+    max_rows: int | None = None,
     is_cmyk: bool = False,
 ) -> _Strips:
     if is_for_vips(stored):
-        return vips_strips(file, stored, shrink=shrink)
+        return vips_strips(file, stored, shrink=shrink, max_rows=max_rows)
     if stored.format == "HEIF":
         return heif_strips(_contents(file), stored)
     return pillow_strips(_contents(file), stored, is_cmyk=is_cmyk)
 
 
-def _salvaged(
-    file: bytes | LargeFile,
-    stored: ImageInfo,
-    size: tuple[int, int] | None,
-    finish: Finish,
-    shrink: int,
-) -> Pixels:
-    """Take what arrived of a file that ends early, and lay the rest blank."""
-    data = _mended(file, stored) or _contents(file)
-    # Behind the first scan of a progressive JPEG all rows are there, only coarse.
-    is_coarse = stored.is_progressive and has_second_scan(data)
+def _salvaged(data: bytes, work: _Work) -> Pixels:
+    """Take the rows that arrived of a file that ends early, and lay the rest blank."""
+    finish, height = work.finish, work.stored.height
     arrived = 0
 
     def with_blank_rest(parts: _Strips) -> Iterator[NDArray[np.uint8]]:
         nonlocal arrived
         part = None
         try:
-            for part in map(finish, parts):
+            for part in map(finish.coloured, parts):
                 arrived += part.shape[0]
                 yield part
         except DamagedImageError:
             if part is None:
                 raise
-        rest = stored.height - arrived
+        rest = height - arrived
         if part is not None and rest:
             for _, rows in strips(rest, part.nbytes // part.shape[0]):
                 yield finish.blank(part, rows)
 
-    parts = vips_strips(
-        data,
-        stored,
-        shrink=shrink,
-        max_rows=_SALVAGED_ROWS,
-        is_lenient=is_coarse,
-    )
-    with closing(parts):
-        picture = collect(with_blank_rest(parts), stored, size)
-    missing = 1 - arrived / stored.height
-    return dataclasses.replace(picture, missing=missing, is_coarse=is_coarse)
+    with closing(work.strips_of(data, max_rows=_SALVAGED_ROWS)) as parts:
+        picture = work.gathered(with_blank_rest(parts))
+    return dataclasses.replace(picture, missing=1 - arrived / height)
+
+
+def _salvaged_scans(data: bytes, work: _Work) -> Pixels:
+    """
+    Take the scans that arrived of a JPEG whose rows need several of them.
+
+    Once every colour has had a scan all rows are there, only coarse.  Each attempt is
+    as strict as for a whole file, so no grey half passes for a coarse whole.
+    """
+    ends = whole_scans(data)
+    # The last few may be damaged; the first alone is the best that is left then.
+    for end in dict.fromkeys([*ends[: -_SALVAGED_SCANS - 1 : -1], *ends[:1]]):
+        try:
+            with closing(work.strips_of(data[:end] + _END_OF_IMAGE)) as parts:
+                picture = work.collected(parts)
+        except DamagedImageError:
+            continue
+        return dataclasses.replace(picture, is_coarse=True)
+    raise broken(work.stored.format, "no scan of it is whole")
 
 
 def _mended(file: bytes | LargeFile, stored: ImageInfo) -> bytes | None:

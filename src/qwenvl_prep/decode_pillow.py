@@ -35,6 +35,15 @@ __all__ = [
     "probe_pillow",
 ]
 
+# What a header calls the colours of Pillow's modes; RGB if nothing else.
+_COLOURS = {
+    "CMYK": "cmyk",
+    **dict.fromkeys(("1", "L", "LA", "La", "I", "F"), "grey"),
+    **dict.fromkeys(("I;16", "I;16L", "I;16B", "I;16N"), "grey"),
+}
+
+_DEPTHS = {"I;16": 16, "I": 32, "F": 32}
+
 # EXIF tag of the orientation (CIPA DC-008).
 _ORIENTATION_TAG = 0x0112
 
@@ -71,14 +80,14 @@ def probe_pillow(image: Image.Image) -> ImageInfo:
         orientation = 1 if is_turned else image.getexif().get(_ORIENTATION_TAG, 1)
         profile = bytes(image.info.get("icc_profile") or b"")
         bands = image.getbands()
-        is_grey = len(bands) < 3
+        is_palette = image.mode in {"P", "PA"}
         return dataclasses.replace(
             bare,
             orientation=orientation if orientation in range(1, 9) else 1,
-            channels=len(bands),
-            bit_depth=16 if image.mode[:1] in {"I", "F"} else 8,
+            channels=len(bands) + 2 * is_palette,
+            bit_depth=_DEPTHS.get(image.mode[:4], 8),
             has_alpha=image.has_transparency_data,
-            colour="cmyk" if image.mode == "CMYK" else "grey" if is_grey else "rgb",
+            colour="palette" if is_palette else _COLOURS.get(image.mode, "rgb"),
             is_lossless=True,
             has_icc=bool(profile),
             icc_profile=profile,
@@ -201,7 +210,12 @@ def _samples(strip: Image.Image) -> NDArray[np.uint8]:
     """Give 1, 3 or 4 samples a pixel out of any of Pillow's modes."""
     if strip.mode.startswith("I;16"):
         # convert("L") would clip everything above 255 to white.
-        return (np.asarray(strip) >> 8).astype(np.uint8)[:, :, None]
+        deep = np.asarray(strip)
+        grey = (deep >> 8).astype(np.uint8)
+        clear = strip.info.get("transparency")
+        if clear is None:
+            return grey[:, :, None]
+        return np.dstack((grey, np.where(deep == clear, 0, 255).astype(np.uint8)))
     if strip.mode == "La":
         strip = strip.convert("LA")  # the only conversion that Pillow has from it
     if strip.has_transparency_data:

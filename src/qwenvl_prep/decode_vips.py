@@ -64,7 +64,6 @@ def vips_strips(
     *,
     shrink: int = 1,
     max_rows: int | None = None,
-    is_lenient: bool = False,
 ) -> Generator[NDArray[np.uint8]]:
     """
     Read a file from its first row to its last.
@@ -76,11 +75,10 @@ def vips_strips(
     info : ImageInfo
         What its header says; its size is that of the rows that are wanted.
     shrink : int
-        2, 4 or 8 to decode a JPEG at a part of its size, rounded up.
+        2, 4 or 8 to decode a JPEG at a part of its size, rounded down: what does not
+        make a whole row or pixel is cut off.
     max_rows : int, optional
         Height of a strip at most.
-    is_lenient : bool
-        Whether what a decoder only warns of is taken.
 
     Yields
     ------
@@ -109,7 +107,7 @@ def vips_strips(
     image = region = None
     with _Feed(file) as feed:
         try:
-            image = _open(feed, info, shrink, is_lenient=is_lenient)
+            image = _open(feed, info, shrink)
             check_size(image.height, image.width, info)
             kind, bands = _SAMPLES[image.format], image.bands
             region = pyvips.Region.new(image)
@@ -130,12 +128,12 @@ def vips_strips(
             image = region = None
 
 
-def _open(feed: _Feed, info: ImageInfo, shrink: int, *, is_lenient: bool) -> Any:
+def _open(feed: _Feed, info: ImageInfo, shrink: int) -> Any:
     import pyvips
 
     load = getattr(pyvips.Image, _LOADERS[info.format])
     # fail_on works in a loader; libvips' thumbnail functions ignore it (#5195).
-    fail_on = "none" if is_lenient else _FAIL_ON.get(info.format, "error")
+    fail_on = _FAIL_ON.get(info.format, "error")
     smaller = {"shrink": shrink} if shrink > 1 else {}
     image = load(feed.source, access="sequential", fail_on=fail_on, **smaller)
     kind, bands = image.format, image.bands

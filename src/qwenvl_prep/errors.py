@@ -13,7 +13,7 @@ What can go wrong, in one tree.
     │   ├── FrameError               no such frame, page or picture in the file
     │   ├── AspectRatioError         above 200:1, so no size is legal
     │   ├── IllegalImageError        against the rules, and cannot be mended
-    │   └── EncodedSizeError         above the byte limit at any quality
+    │   └── EncodedSizeError         above the byte limit in all tries
     ├── ImagesRefusedError (ValueError)  some of many; each with its reason
     ├── ForkedProcessError           libvips was used before this process was forked
     ├── BackendError (ValueError)    kernels were named that this CPU cannot run

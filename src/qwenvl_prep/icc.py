@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from qwenvl_prep.headers import ImageInfo
     from qwenvl_prep.options import Color
 
-__all__ = ["Conversion", "conversion_for", "is_srgb", "to_srgb"]
+__all__ = ["Conversion", "conversion_for", "to_srgb"]
 
 # Samples per pixel -> the profile's colour space, Pillow's mode, a name without one.
 _SPACES = {
@@ -346,16 +346,19 @@ def conversion_for(info: ImageInfo, color: Color) -> Conversion | None:
         With the profile, and what it is about.
     color : {"srgb", "keep"}
         Whether profiles count.
+
+    Returns
+    -------
+    Conversion or None
+        None where the colours are sent as they are stored: without a profile, with
+        one that means sRGB, or with one that cannot be used.
+
+    Raises
+    ------
+    UnsupportedFormatError
+        As :func:`to_srgb`.
     """
     channels = _CHANNELS.get(info.colour)
     if color == "keep" or channels is None or not info.icc_profile:
         return None
     return to_srgb(info.icc_profile, channels)
-
-
-def is_srgb(info: ImageInfo, color: Color) -> bool:
-    """Tell whether the stored colours can be sent as they are."""
-    if color == "keep" or not info.has_icc:
-        return True
-    # A profile that lies too deep to be read with the header is not known.
-    return bool(info.icc_profile) and conversion_for(info, color) is None

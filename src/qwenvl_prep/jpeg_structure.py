@@ -10,9 +10,9 @@ from qwenvl_prep._native.scan import end_of_scan
 
 __all__ = [
     "count_scans",
-    "has_second_scan",
     "is_sound_jpeg",
     "reaches_end_of_jpeg",
+    "whole_scans",
     "without_junk",
 ]
 
@@ -111,16 +111,52 @@ def reaches_end_of_jpeg(data: bytes) -> bool:
     return position > 0 and data.rfind(_END_OF_IMAGE) > position
 
 
-def has_second_scan(data: bytes) -> bool:
-    """Tell whether another scan follows the first one, which is whole then."""
-    return count_scans(data) > 1
-
-
-def count_scans(data: bytes) -> int:
-    """Count the scans, those of the next pictures of an MPO included."""
+def count_scans(data: bytes, most: int) -> int:
+    """Count the scans up to *most*, those of further pictures of an MPO included."""
     position = _first_scan(data)
+    count = 0
     # In a scan's code every 0xFF is followed by zero, so its mark stands for itself.
-    return 0 if position < 0 else data.count(_SCAN_MARK, position)
+    while position >= 0 and count < most:
+        count += 1
+        position = data.find(_SCAN_MARK, position + 2)
+    return count
+
+
+def whole_scans(data: bytes) -> list[int]:
+    """
+    Tell where scans end behind which no colour of the picture is missing any more.
+
+    Returns
+    -------
+    list of int
+        Positions of the markers that follow those scans, in order.
+    """
+    ends: list[int] = []
+    frame: dict[int, int] = {}
+    seen: set[int] = set()
+    position = _SOI_LENGTH
+    while position + 4 <= len(data) and data[position] == 0xFF:
+        marker = data[position + 1]
+        end = position + 2 + _U16.unpack_from(data, position + 2)[0]
+        body = data[position + 4 : end]
+        if marker in _BARE or marker == 0xFF or end < position + 4:
+            break
+        if 0xC0 <= marker <= 0xCF and marker not in {_HUFFMAN, 0xC8, 0xCC}:
+            if frame or not _read_frame(body, frame):
+                break
+        elif marker == _START_OF_SCAN:
+            position, _ = end_of_scan(data, end)
+            if position < 0 or len(body) < 4:
+                break
+            if body[-3] == 0:  # from the mean of a block on, not its details alone
+                seen.update(body[1 : 1 + 2 * body[0] : 2])
+            if seen >= frame.keys():
+                ends.append(position)
+            continue
+        elif data[position : position + 2] == _END_OF_IMAGE:
+            break
+        position = end
+    return ends
 
 
 def _first_scan(data: bytes) -> int:

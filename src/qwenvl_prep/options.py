@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeAlias, TypedDict, get_args
 
 from qwenvl_prep.geometry import integer
@@ -36,12 +36,13 @@ _CHOICES = {
     "fidelity": get_args(Fidelity),
     "on_truncated": get_args(OnTruncated),
 }
+_FLAGS = ("high_resolution", "strip_metadata", "report")
 _NAMED = {"white": WHITE, "black": (0, 0, 0)}
 _HEX = re.compile("#[0-9a-fA-F]{6}")
 
 
 class PlanKeywords(TypedDict, total=False):
-    """The same as keywords of ``plan``, ``prepare`` and ``prepare_many``."""
+    """The fields of :class:`PlanOptions`, which ``plan`` and ``prepare`` take."""
 
     high_resolution: bool
     max_tokens: int | None
@@ -87,7 +88,7 @@ class PlanOptions:
         ``"white"``, ``"black"``, ``"#rrggbb"``.
     color : {"srgb", "keep"}
         Whether an embedded colour profile is applied, or the numbers are sent as
-        they are and the profile forgotten.
+        they are; what is encoded anew has no profile.
     frame : int or None
         Which frame, page or picture of a file with several, from 0; by default the
         first, and the largest of an icon.
@@ -95,8 +96,10 @@ class PlanOptions:
         Whether bytes that are kept lose their metadata; what is encoded anew never
         has any.
     on_truncated : {"error", "accept"}
-        Whether a JPEG or PNG that ends early is refused, or what arrived of it is
-        sent, the rest in the background's colour.
+        Whether a JPEG or PNG that is broken or ends early is refused, or what arrived
+        of it is sent, the rest in the background's colour.  Rows have to come one
+        after another for that: CMYK and interlaced PNG are refused anyway, and of a
+        progressive JPEG the scans that arrived whole are sent.
     fidelity : {"exact", "fast"}
         ``"fast"`` decodes a JPEG at a half, a quarter or an eighth of its size where
         twice the pixels of the target are left.
@@ -119,6 +122,12 @@ class PlanOptions:
     report: bool = False
 
     def __post_init__(self) -> None:
+        for name in _FLAGS:
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(
+                    f"Expected True or False for {name} but received "
+                    f"{getattr(self, name)!r}"
+                )
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(
@@ -142,6 +151,10 @@ class PlanOptions:
     @classmethod
     def of(cls, keywords: PlanKeywords) -> PlanOptions:
         """Make the options that a call's keywords ask for."""
+        unknown = sorted(set(keywords) - {field.name for field in fields(cls)})
+        if unknown:
+            known = ", ".join(field.name for field in fields(cls))
+            raise TypeError(f"Expected options among {known} but received {unknown[0]}")
         # A name is turned into numbers above, which mypy cannot see.
         return cls(**keywords)  # type: ignore[arg-type]
 

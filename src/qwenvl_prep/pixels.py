@@ -85,7 +85,7 @@ class Finish:
     def __init__(self, info: ImageInfo, options: PlanOptions) -> None:
         self._conversion = conversion_for(info, options.color)
         self._background = options.background
-        self._is_neutral = len(set(options.background)) == 1
+        self.is_neutral = len(set(options.background)) == 1
         # CMYK without a usable profile is brought to RGB by its decoder.
         self.is_cmyk = info.colour == "cmyk" and self._conversion is not None
 
@@ -108,6 +108,9 @@ class Finish:
         colours = samples[:, :, : bands - has_alpha]
         conversion = self._conversion
         if conversion is not None:
+            if colours.shape[2] < conversion.channels == 3:
+                # The header says colour, and the decoder found grey.
+                colours = np.repeat(colours, 3, axis=2)
             # Pillow gives grey with alpha as four samples.
             colours = conversion.apply(colours[:, :, : conversion.channels])
         if not has_alpha:
@@ -120,23 +123,28 @@ class Finish:
             rgba[:, :, 3] = samples[:, :, -1]
         flat = np.empty((*samples.shape[:2], 3), np.uint8)
         flatten_rgba(rgba.reshape(-1), flat.reshape(-1), *self._background)
-        is_grey = colours.shape[2] == 1 and self._is_neutral
+        is_grey = colours.shape[2] == 1 and self.is_neutral
         return flat[:, :, :1] if is_grey else flat
 
+    def coloured(self, samples: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Finish a strip that :meth:`blank` ones follow, as deep as those."""
+        finished = self(samples)
+        if finished.shape[2] == 1 and not self.is_neutral:
+            return np.repeat(finished, 3, axis=2)
+        return finished
+
     def blank(self, like: NDArray[np.uint8], rows: int) -> NDArray[np.uint8]:
-        """Give finished rows of bare background, as wide and deep as others."""
+        """Give rows of bare background, as wide and deep as others."""
         width, channels = like.shape[1:]
-        red, green, blue = self._background
-        # The brightness of the colour (ITU-R BT.601), as Pillow makes grey of it.
-        grey = (red * 19_595 + green * 38_470 + blue * 7_471 + 0x8000) >> 16
-        colour = [grey] if channels == 1 else [red, green, blue]
-        return np.full((rows, width, channels), colour, np.uint8)
+        return np.full((rows, width, channels), self._background[:channels], np.uint8)
 
 
 def collect(
     parts: Iterable[NDArray[np.uint8]],
     stored: ImageInfo,
     size: tuple[int, int] | None,
+    *,
+    extent: tuple[float, float] | None = None,
 ) -> Pixels:
     """
     Collect finished strips, resized on the way, and turn the picture upright.
@@ -149,9 +157,14 @@ def collect(
         Size and orientation of the rows as they come.
     size : (int, int) or None
         Upright height and width to resize to, if it is to be resized.
+    extent : (float, float), optional
+        Height and width that the stored rows stand for, if that is not their size.
     """
     rows = iter(parts)
-    picture = _whole(rows, stored) if size is None else _resized(rows, stored, size)
+    if size is None:
+        picture = _whole(rows, stored)
+    else:
+        picture = _resized(rows, stored, size, extent)
     return Pixels(_turn_upright(picture, stored.orientation))
 
 
@@ -167,7 +180,10 @@ def _whole(parts: Iterator[NDArray[np.uint8]], stored: ImageInfo) -> NDArray[np.
 
 
 def _resized(
-    parts: Iterator[NDArray[np.uint8]], stored: ImageInfo, size: tuple[int, int]
+    parts: Iterator[NDArray[np.uint8]],
+    stored: ImageInfo,
+    size: tuple[int, int],
+    extent: tuple[float, float] | None,
 ) -> NDArray[np.uint8]:
     """Resize strips as they come; channels are independent, so grey stays one."""
     height, width = size if stored.orientation < 5 else size[::-1]
@@ -180,6 +196,7 @@ def _resized(
         width,
         channels=channels,
         orientation=stored.orientation,
+        extent=extent,
     )
     small = np.empty((height, width, channels), np.uint8)
     rows = small[:, :, 0] if channels == 1 else small

@@ -14,11 +14,11 @@ from qwenvl_prep.geometry import (
     is_above_ratio,
     smart_resize,
 )
-from qwenvl_prep.icc import conversion_for, is_srgb
+from qwenvl_prep.icc import conversion_for
 from qwenvl_prep.limits import DEFAULT_LIMITS, Limits
 from qwenvl_prep.metadata import can_strip
 from qwenvl_prep.options import WHITE, Encoding, PlanKeywords, PlanOptions
-from qwenvl_prep.probe import probe
+from qwenvl_prep.probe import probe, with_profile
 from qwenvl_prep.profiles import DEFAULT_MODEL, ModelProfile, get_model
 from qwenvl_prep.sources import as_source
 from qwenvl_prep.strips import jpeg_shrink
@@ -48,8 +48,12 @@ _FORMAT_OF_ENCODING: dict[Encoding, str] = {
 }
 
 # What a file's several pictures are called.
-_FRAMES = {"TIFF": "pages", "JPEG": "pictures", "ICO": "pictures", "ICNS": "pictures"}
-_ICONS = frozenset({"ICO", "ICNS"})
+_FRAMES = {
+    "TIFF": "pages",
+    **dict.fromkeys(("HEIF", "ICNS", "ICO", "JPEG"), "pictures"),
+}
+# And which of them is taken unasked, if that is not the first.
+_CHOSEN = {"ICO": "largest", "ICNS": "largest", "HEIF": "primary"}
 
 _NAMES_OF_COLOURS = {WHITE: "white", (0, 0, 0): "black"}
 
@@ -81,9 +85,10 @@ class ImagePlan:
     options : PlanOptions
         What was asked for.
     is_kept : bool
-        Whether the original bytes are sent untouched.
+        Whether the original bytes are sent, untouched or without their metadata.
     height, width : int
-        Size that is sent, in pixels, upright.
+        Size that is sent, in pixels; upright, unless ``encoding="keep"`` keeps bytes
+        that are not.
     tokens : int
         Predicted billed tokens: vision tokens and the two markers.
     warnings : tuple of Finding
@@ -109,7 +114,7 @@ class ImagePlan:
     def is_resized(self) -> bool:
         """Whether the pixels are resized on the way."""
         upright = (self.info.upright_height, self.info.upright_width)
-        return (self.height, self.width) != upright
+        return not self.is_kept and (self.height, self.width) != upright
 
     @property
     def max_data_uri_bytes(self) -> int:
@@ -124,7 +129,7 @@ class ImagePlan:
 
     @property
     def shrink(self) -> int:
-        """How often each side of a JPEG goes into itself while it is decoded."""
+        """By what the sides of a JPEG are divided while it is decoded: 1, 2, 4, 8."""
         if self.options.fidelity == "exact" or not self.is_resized:
             return 1
         height, width = self.height, self.width
@@ -216,16 +221,18 @@ def plan(
     """
     wanted = PlanOptions.of(options)
     source = as_source(source, limits=limits)
+    info = probe(source, frame=wanted.frame)
+    if wanted.color == "srgb":
+        info = with_profile(source, info)
     made = plan_image(
-        probe(source, frame=wanted.frame),
+        info,
         get_model(model),
         wanted,
         name=source.name,
         suffix=source.suffix,
         label=source.label,
     )
-    if not made.is_kept:
-        limits.check_header(made.info, is_whole=not made.is_resized)
+    limits.check_header(made.info, is_whole=not made.is_resized)
     return made
 
 
@@ -239,13 +246,15 @@ def plan_image(
     label: str = "",
 ) -> ImagePlan:
     """Decide what will be done to an image whose header is known; see :func:`plan`."""
-    findings = find(info, model, suffix=suffix, label=label)
+    findings = find(info, model, suffix=suffix, label=label, color=options.color)
     is_kept = options.encoding == "keep"
     if is_kept:
         findings = (*findings, *_unkeepable(info, model, options))
     _check_mendable(name, model, findings, is_kept=is_kept)
     cap = cap_pixels(model, options)
     upright = (info.upright_height, info.upright_width)
+    if is_kept:
+        upright = (info.height, info.width)
     is_shrunk = not is_kept and _rounded_area(*upright, model.factor) > cap
     size = _shrunk_size(*upright, model, options, cap) if is_shrunk else upright
     is_kept = is_kept or (size == upright and _can_keep(info, model, options))
@@ -386,31 +395,28 @@ def _chosen(info: ImageInfo) -> str:
     several = f"{info.n_frames} {_FRAMES.get(info.format, 'frames')}"
     if info.frame is not None:
         return f"frame {info.frame} of {several}, counted from 0"
-    return f"{'largest' if info.format in _ICONS else 'first'} of {several}"
+    return f"{_CHOSEN.get(info.format, 'first')} of {several}"
 
 
 def _check_mendable(
     name: str, model: ModelProfile, findings: tuple[Finding, ...], *, is_kept: bool
 ) -> None:
     """Refuse what preparing does not mend; where bytes are kept, it mends nothing."""
+    # A label is not part of the bytes.
     fatal = [
         finding
         for finding in findings
-        if finding.severity == "error" and (is_kept or not finding.is_mendable)
+        if finding.severity == "error"
+        and (not finding.is_mendable or (is_kept and finding.code != "label-mismatch"))
     ]
     if not fatal:
         return
     reasons = "; ".join(finding.message for finding in fatal)
-    if is_kept:
-        raise IllegalImageError(
-            f"{name} cannot be kept as it is for {model.name}: {reasons}. What helps: "
-            f"another encoding, such as 'auto'",
-            findings=findings,
-        )
-    remedies = "; ".join(finding.remedy for finding in fatal)
+    what = "be kept as it is" if is_kept else "be made legal"
+    lasting = [finding.remedy for finding in fatal if not finding.is_mendable]
+    remedies = "; ".join(lasting or ["another encoding, such as 'auto'"])
     raise IllegalImageError(
-        f"{name} cannot be made legal for {model.name}: {reasons}. "
-        f"What helps: {remedies}",
+        f"{name} cannot {what} for {model.name}: {reasons}. What helps: {remedies}",
         findings=findings,
     )
 
@@ -449,11 +455,15 @@ def _check_reached(
     """
     if options.max_tokens is None or vision <= options.max_tokens:
         return
+    because = (
+        "keeping its bytes takes"
+        if options.encoding == "keep"
+        else (f"{model.name} enlarges this shape to")
+    )
     finding = Finding(
         "max-tokens-unreachable",
         "error",
-        f"Expected at most {options.max_tokens} vision tokens but {model.name} "
-        f"enlarges this shape to {vision}",
+        f"Expected at most {options.max_tokens} vision tokens but {because} {vision}",
         f"allow max_tokens={vision}",
         is_mendable=False,
         actual=vision,
@@ -547,5 +557,5 @@ def _can_keep(info: ImageInfo, model: ModelProfile, options: PlanOptions) -> boo
         and info.bit_depth <= 8
         and info.colour in {"grey", "rgb", "palette"}
         and (not options.strip_metadata or can_strip(info.format))
-        and is_srgb(info, options.color)
+        and conversion_for(info, options.color) is None
     )

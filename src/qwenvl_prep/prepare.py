@@ -27,7 +27,7 @@ from qwenvl_prep.limits import DEFAULT_LIMITS, Limits
 from qwenvl_prep.metadata import without_metadata
 from qwenvl_prep.options import PlanKeywords, PlanOptions
 from qwenvl_prep.plan import ImagePlan, cap_pixels, plan_image, resized_plan
-from qwenvl_prep.probe import deep_profile, probe, probe_file
+from qwenvl_prep.probe import probe, probe_file, with_profile
 from qwenvl_prep.profiles import DEFAULT_MODEL, ModelProfile, get_model
 from qwenvl_prep.sources import Source, as_source, listed, open_source
 from qwenvl_prep.validate import find
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from qwenvl_prep.encode import EncodedImage
     from qwenvl_prep.findings import Finding
     from qwenvl_prep.headers import ImageInfo
-    from qwenvl_prep.sources import LargeFile
 
 __all__ = ["PreparedImage", "prepare", "prepare_many", "usable_cores"]
 
@@ -60,7 +59,7 @@ class PreparedImage:
     plan : ImagePlan
         What was decided, with the original's header in ``plan.info``.
     changes : tuple of str
-        What was done, in words; empty where the original bytes were kept.
+        What was done, in words; empty where the original bytes are sent untouched.
     report : FidelityReport or None
         How far the file is from the exact pixels, where that was asked for.
     """
@@ -201,6 +200,7 @@ def prepare_many(
     """
     profile = get_model(model)
     wanted = PlanOptions.of(options)
+    where_it_stands = dataclasses.replace(wanted, frame=None)
     cap_pixels(profile, wanted)
     workers = usable_cores() if workers is None else workers
     if workers < 1:
@@ -208,7 +208,7 @@ def prepare_many(
 
     def recognise(source: Any) -> Source | QwenVLPrepError:
         try:
-            return _own(as_source(source, limits=limits), limits)
+            return _own(as_source(source, limits=limits), wanted.frame, limits)
         except QwenVLPrepError as exc:
             return without_frames(exc)
         except TypeError as exc:  # a hole in a column of a million rows
@@ -220,7 +220,9 @@ def prepare_many(
         if isinstance(source, QwenVLPrepError):
             return source
         try:
-            return _prepare(source, profile, wanted, limits)
+            # A copy of a Pillow image stands at 0, whatever its owner's stands at.
+            options = wanted if source.pixels is None else where_it_stands
+            return _prepare(source, profile, options, limits)
         except QwenVLPrepError as exc:
             return without_frames(exc)
         except MemoryError:
@@ -231,13 +233,13 @@ def prepare_many(
     return _in_order(attempt, map(recognise, listed(sources)), workers)
 
 
-def _own(source: Source, limits: Limits) -> Source:
+def _own(source: Source, frame: int | None, limits: Limits) -> Source:
     """Copy pixels that belong to the caller; files are read when it is their turn."""
     if source.pixels is None:
         return source
     from qwenvl_prep.decode import own_pixels
 
-    info = probe(source)
+    info = probe(source, frame=frame)
     limits.check_header(info)
     return dataclasses.replace(source, pixels=own_pixels(source.pixels, info))
 
@@ -285,7 +287,9 @@ def _prepare(
 
         return _render(plan, convert)
     with open_source(source, at_once=model.max_file_bytes, limits=limits) as file:
-        info = _described(file, options)
+        info = probe_file(file, frame=options.frame)
+        if options.color == "srgb":
+            info = with_profile(file, info)
         plan = plan_image(
             info,
             model,
@@ -296,8 +300,10 @@ def _prepare(
         )
         limits.check_header(info, is_whole=not plan.is_resized)
         # A file that is read piece by piece is too large to be kept.
-        if plan.is_kept and isinstance(file, bytes) and _is_whole(file, plan, limits):
-            return _keep(plan, file)
+        if plan.is_kept and isinstance(file, bytes):
+            kept = _kept(plan, file, limits)
+            if kept is not None:
+                return kept
         # Where bytes could have been kept, all pixels may be there but not the file's
         # own end, so the pixels are sent.
         plan = dataclasses.replace(plan, is_kept=False)
@@ -312,28 +318,36 @@ def _prepare(
         return _render(plan, read)
 
 
-def _described(file: bytes | LargeFile, options: PlanOptions) -> ImageInfo:
-    """Read the header, and a colour profile that lies too deep for reading it alone."""
-    info = probe_file(file, frame=options.frame)
-    if not info.has_icc or info.icc_profile or options.color == "keep":
-        return info
-    return dataclasses.replace(info, icc_profile=deep_profile(file, info))
-
-
-def _is_whole(data: bytes, plan: ImagePlan, limits: Limits) -> bool:
-    """Tell whether a file can be kept, or refuse it if its pixels cannot be had."""
+def _kept(plan: ImagePlan, data: bytes, limits: Limits) -> PreparedImage | None:
+    """Keep a file that is whole; None where its pixels have to be sent instead."""
     is_wanted = plan.options.encoding == "keep"
     if not reaches_end(data, plan.info):
         if is_wanted:
-            raise broken(plan.info.format, "its end is missing")
-        return False
+            raise broken(plan.info.format, "its end is not found")
+        return None
     try:
         _prove(data, plan.info, limits)
     except DamagedImageError:
         if is_wanted or plan.options.on_truncated == "error":
             raise
-        return False
-    return True
+        return None
+    bare = data
+    if plan.options.strip_metadata:
+        try:
+            bare = without_metadata(data, plan.info)
+        except DamagedImageError:  # decoders are less strict about what is no pixel
+            if is_wanted:
+                raise
+            return None
+    return PreparedImage(
+        name=plan.name,
+        data=bare,
+        media_type=plan.info.media_type,
+        plan=plan,
+        # There may have been none.
+        changes=() if bare is data else plan.steps,
+        report=UNTOUCHED if plan.options.report else None,
+    )
 
 
 def _prove(data: bytes, info: ImageInfo, limits: Limits) -> None:
@@ -353,19 +367,6 @@ def _prove(data: bytes, info: ImageInfo, limits: Limits) -> None:
         if exc.extra is None:
             raise
         # Legal for this model, only not readable here.
-
-
-def _keep(plan: ImagePlan, data: bytes) -> PreparedImage:
-    bare = without_metadata(data, plan.info) if plan.options.strip_metadata else data
-    return PreparedImage(
-        name=plan.name,
-        data=bare,
-        media_type=plan.info.media_type,
-        plan=plan,
-        # There may have been none.
-        changes=() if bare is data else plan.steps,
-        report=UNTOUCHED if plan.options.report else None,
-    )
 
 
 def _render(

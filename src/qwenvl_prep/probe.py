@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 from qwenvl_prep.errors import FrameError, ImageError, NotAnImageError
 from qwenvl_prep.headers import HeaderReader, ImageInfo, read_header
 from qwenvl_prep.headers.refuse import as_frame, check_frame
-from qwenvl_prep.sources import as_source, open_header
+from qwenvl_prep.sources import LargeFile, as_source, open_header
 
 if TYPE_CHECKING:
-    from qwenvl_prep.sources import LargeFile, Source
+    from qwenvl_prep.sources import Source
 
-__all__ = ["ImageInfo", "deep_profile", "probe", "probe_file"]
+__all__ = ["ImageInfo", "probe", "probe_file", "with_profile"]
 
 # The longest profile that is read, and what may stand in front of it.
-_DEEP_BUDGET = 2 * 1024 * 1024
+_DEEP = 2 * 1024 * 1024
 
 
 def probe(source: Any, *, frame: int | None = None) -> ImageInfo:
@@ -74,13 +74,18 @@ def probe_file(file: bytes | LargeFile, *, frame: int | None = None) -> ImageInf
     return read_header(file.header(), frame)
 
 
-def deep_profile(file: bytes | LargeFile, info: ImageInfo) -> bytes:
-    """Read a colour profile that lies deeper in a file than headers are read."""
+def with_profile(file: bytes | LargeFile | Source, info: ImageInfo) -> ImageInfo:
+    """Add a colour profile that lies deeper in a file than headers are read."""
+    if not info.has_icc or info.icc_profile or info.format == "PIXELS":
+        return info
     if isinstance(file, bytes):
-        reader = HeaderReader.from_bytes(file, budget=_DEEP_BUDGET)
+        deep = read_header(HeaderReader.from_bytes(file, budget=_DEEP), info.frame)
+    elif isinstance(file, LargeFile):
+        deep = read_header(file.header(budget=_DEEP), info.frame)
     else:
-        reader = file.header(budget=_DEEP_BUDGET)
-    return read_header(reader, info.frame).icc_profile
+        with open_header(file, budget=_DEEP) as reader:
+            deep = read_header(reader, info.frame)
+    return dataclasses.replace(info, icc_profile=deep.icc_profile)
 
 
 def _probe_pixels(source: Source, frame: int | None) -> ImageInfo:

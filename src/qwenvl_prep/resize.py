@@ -120,6 +120,9 @@ class Resizer:
         turned upright first and resized then; yet rows go in and come out as they
         are stored, and both sizes are meant so, which leaves only the small picture
         to be turned.
+    extent : (float, float), optional
+        Height and width that the rows stand for, where their last row or column was
+        cut off: the size and less than 1 more.
 
     Raises
     ------
@@ -153,6 +156,7 @@ class Resizer:
         *,
         channels: int = 3,
         orientation: int = 1,
+        extent: tuple[float, float] | None = None,
     ) -> None:
         sides = _sides(height, width, out_height, out_width)
         height, width, out_height, out_width = sides
@@ -182,6 +186,7 @@ class Resizer:
             height_first,
             orientation in _MIRRORED_ACROSS,
             orientation in _MIRRORED_DOWN,
+            *(extent or ()),
         )
 
     def feed(

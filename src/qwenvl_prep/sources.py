@@ -287,13 +287,14 @@ def _changed(name: str) -> SourceError:
 
 
 @contextmanager
-def open_header(source: Source) -> Iterator[HeaderReader]:
+def open_header(source: Source, *, budget: int = BUDGET) -> Iterator[HeaderReader]:
     """Open a reader that fetches only the header bytes that are asked for."""
     if source.data is not None:
-        yield HeaderReader.from_bytes(source.data)
+        yield HeaderReader.from_bytes(source.data, budget=budget)
         return
     with _open(source) as descriptor:
-        yield HeaderReader.from_fd(descriptor, os.fstat(descriptor).st_size)
+        size = os.fstat(descriptor).st_size
+        yield HeaderReader.from_fd(descriptor, size, budget=budget)
 
 
 @contextmanager

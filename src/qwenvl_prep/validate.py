@@ -16,9 +16,9 @@ from qwenvl_prep.errors import (
     UnsupportedFormatError,
 )
 from qwenvl_prep.findings import Finding
-from qwenvl_prep.icc import is_srgb
+from qwenvl_prep.icc import conversion_for
 from qwenvl_prep.limits import DEFAULT_LIMITS, Limits
-from qwenvl_prep.probe import probe
+from qwenvl_prep.probe import probe, with_profile
 from qwenvl_prep.profiles import DEFAULT_MODEL, ModelProfile, get_model
 from qwenvl_prep.sources import as_source
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from qwenvl_prep.headers import ImageInfo
+    from qwenvl_prep.options import Color
 
 __all__ = ["PICTURE_SUFFIXES", "Finding", "ValidationReport", "find", "validate"]
 
@@ -129,7 +130,7 @@ def validate(
     try:
         source = as_source(source, limits=limits)
         name = source.name
-        info = probe(source)
+        info = with_profile(source, probe(source))
     except (SourceError, ImageError) as exc:
         return ValidationReport(name, profile.name, None, (_from_error(exc),))
     findings = find(info, profile, suffix=source.suffix, label=source.label)
@@ -143,7 +144,12 @@ def validate(
 
 
 def find(
-    info: ImageInfo, model: ModelProfile, *, suffix: str = "", label: str = ""
+    info: ImageInfo,
+    model: ModelProfile,
+    *,
+    suffix: str = "",
+    label: str = "",
+    color: Color = "srgb",
 ) -> tuple[Finding, ...]:
     """
     Hold a header against the rules of a model.
@@ -158,13 +164,15 @@ def find(
         Ending of the file's name, to warn of one that misleads.
     label : str
         Media type that a data URI claims.
+    color : {"srgb", "keep"}
+        Whether a colour profile counts.
 
     Returns
     -------
     tuple of Finding
         Errors first, then warnings.
     """
-    return (*_errors(info, model, label), *_warnings(info, model, suffix))
+    return (*_errors(info, model, label), *_warnings(info, model, suffix, color))
 
 
 def _errors(info: ImageInfo, model: ModelProfile, label: str) -> list[Finding]:
@@ -262,7 +270,9 @@ def _can_read(info: ImageInfo) -> bool:
     return info.format != "HEIF" or find_spec("pillow_heif") is not None
 
 
-def _warnings(info: ImageInfo, model: ModelProfile, suffix: str) -> list[Finding]:
+def _warnings(
+    info: ImageInfo, model: ModelProfile, suffix: str, color: Color
+) -> list[Finding]:
     found = []
     pixels = info.height * info.width
     if pixels > model.recommended_pixels:
@@ -301,7 +311,7 @@ def _warnings(info: ImageInfo, model: ModelProfile, suffix: str) -> list[Finding
                 is_mendable=True,
             )
         )
-    if not is_srgb(info, "srgb"):
+    if conversion_for(info, color) is not None:
         found.append(
             Finding(
                 "colour-profile",
@@ -317,7 +327,7 @@ def _warnings(info: ImageInfo, model: ModelProfile, suffix: str) -> list[Finding
             Finding(
                 "many-frames",
                 "warning",
-                f"Only the first of {info.n_frames} frames is seen",
+                f"Only one of {info.n_frames} frames, pages or pictures is seen",
                 "prepare sends one alone, the first unless frame= says otherwise",
                 is_mendable=True,
                 actual=info.n_frames,

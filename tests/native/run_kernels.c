@@ -153,6 +153,8 @@ int main(int argc, char **argv) {
             .width = head[1],
             .out_height = head[2],
             .out_width = head[3],
+            .extent_down = (double)head[0],
+            .extent_across = (double)head[1],
             .channels = (int)head[4],
             .height_first = (int)head[5],
             .mirrored_across = (int)head[6],

@@ -147,7 +147,7 @@ def test_body_without_switches():
 
 def test_images_are_sent_as_prepared(tmp_path):
     """A prepared image, a path and bytes all become the same data URI."""
-    prepared = prepare(square(), model=MODEL)
+    prepared = prepare(square(), model=MODEL, encoding="png")
     path = tmp_path / "square.png"
     path.write_bytes(prepared.data)
     content = chat_request(

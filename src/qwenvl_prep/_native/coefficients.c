@@ -28,10 +28,12 @@ static int32_t to_fixed_point(double weight) {
     return (int32_t)(weight < 0 ? scaled - 0.5 : scaled + 0.5);
 }
 
-int qvp_axis_make(struct qvp_axis *axis, int64_t in_size, int64_t out_size,
-                  int mirrored) {
+int qvp_axis_make(struct qvp_axis *axis, int64_t in_size, double extent,
+                  int64_t out_size, int mirrored) {
     /* Enlarging keeps the kernel's own width; shrinking widens it (antialias). */
-    const double scale = (double)in_size / (double)out_size;
+    const double scale = extent / (double)out_size;
+    /* What the line lacks of the extent lies at its end, where a mirrored one begins. */
+    const double lacking = mirrored ? extent - (double)in_size : 0.0;
     const double filter_scale = scale < 1.0 ? 1.0 : scale;
     const double support = BICUBIC_SUPPORT * filter_scale;
     const double inverse = 1.0 / filter_scale;
@@ -57,7 +59,7 @@ int qvp_axis_make(struct qvp_axis *axis, int64_t in_size, int64_t out_size,
         return QVP_NO_MEMORY;
     }
     for (int64_t i = 0; i < out_size; i++) {
-        const double center = ((double)i + 0.5) * scale;
+        const double center = ((double)i + 0.5) * scale - lacking;
         /* The weights are those of the upright line, so that sums stay exact; a
          * mirrored one only finds them, and its samples, from the other end. */
         const int64_t cell = mirrored ? out_size - 1 - i : i;

@@ -59,9 +59,11 @@ struct qvp_axis {
 /*
  * Fills axis; the caller frees it with qvp_axis_free, also after a failure.  A
  * mirrored axis is that of the picture turned over, read from its other end.
+ * extent: samples that the line stands for, in_size <= extent < in_size + 1; more
+ * than in_size where its last sample was cut off.
  */
-int qvp_axis_make(struct qvp_axis *axis, int64_t in_size, int64_t out_size,
-                  int mirrored);
+int qvp_axis_make(struct qvp_axis *axis, int64_t in_size, double extent,
+                  int64_t out_size, int mirrored);
 void qvp_axis_free(struct qvp_axis *axis);
 
 /*
@@ -139,6 +141,8 @@ struct qvp_shape {
     int64_t width;
     int64_t out_height;
     int64_t out_width;
+    double extent_down;   /* rows and samples that the picture stands for */
+    double extent_across;
     int channels;
     int height_first;
     int mirrored_across;
@@ -146,8 +150,8 @@ struct qvp_shape {
 };
 
 /*
- * Preconditions: sides are in 1..2^31-1, channels is 1, 3 or 4, and a row of either
- * picture fits int64.  The caller closes the stream, also after a failure.
+ * Preconditions: sides are in 1..2^31-1, an extent is at least its side and less than
+ * one more, channels is 1, 3 or 4, and a row of either picture fits int64.  The caller closes the stream, also after a failure.
  */
 int qvp_stream_open(struct qvp_stream *stream, const struct qvp_kernels *kernels,
                     const struct qvp_shape *shape);

@@ -17,6 +17,8 @@ cdef extern from "convolve.h" nogil:
         int64_t width
         int64_t out_height
         int64_t out_width
+        double extent_down
+        double extent_across
         int channels
         int height_first
         int mirrored_across
@@ -134,6 +136,9 @@ cdef class RowStream:
         Whether the bytes are those of the picture turned over, resized and turned
         back; they differ from the plain ones where Pillow's weights are not
         symmetric to the last bit.
+    extent_down, extent_across : float
+        Rows and pixels that the picture stands for: its size and less than 1 more,
+        where its last row or pixel was cut off; 0 for the size itself.
 
     Raises
     ------
@@ -156,6 +161,8 @@ cdef class RowStream:
         bint height_first,
         bint mirrored_across=False,
         bint mirrored_down=False,
+        double extent_down=0,
+        double extent_across=0,
     ):
         cdef qvp_shape shape
         cdef const qvp_kernels *kernels = _kernels
@@ -168,6 +175,16 @@ cdef class RowStream:
         shape.width = width
         shape.out_height = out_height
         shape.out_width = out_width
+        shape.extent_down = extent_down or <double>height
+        shape.extent_across = extent_across or <double>width
+        if not (
+            height <= shape.extent_down < height + 1
+            and width <= shape.extent_across < width + 1
+        ):
+            raise ValueError(
+                f"Expected extents of {height} and {width}, or less than 1 more, but "
+                f"received {extent_down} and {extent_across}"
+            )
         shape.channels = channels
         shape.height_first = height_first
         shape.mirrored_across = mirrored_across

@@ -36,8 +36,9 @@ static int64_t at_most_a_block(int64_t rows) {
 }
 
 static int open_axis(struct qvp_axis *axis, const struct qvp_kernels *kernels,
-                     int64_t in_size, int64_t out_size, int mirrored) {
-    const int status = qvp_axis_make(axis, in_size, out_size, mirrored);
+                     int64_t in_size, double extent, int64_t out_size,
+                     int mirrored) {
+    const int status = qvp_axis_make(axis, in_size, extent, out_size, mirrored);
     return status == QVP_OK ? kernels->prepare(axis) : status;
 }
 
@@ -71,16 +72,16 @@ int qvp_stream_open(struct qvp_stream *stream, const struct qvp_kernels *kernels
     stream->needs_down = shape->height != shape->out_height;
     stream->height_first = shape->height_first;
     if (stream->needs_across) {
-        status = open_axis(&stream->across, kernels, shape->width, shape->out_width,
-                           shape->mirrored_across);
+        status = open_axis(&stream->across, kernels, shape->width, shape->extent_across,
+                           shape->out_width, shape->mirrored_across);
         if (status == QVP_OK) {
             stream->scratch =
                 take(1, kernels->scratch_bytes(shape->width, channels), &status);
         }
     }
     if (status == QVP_OK && stream->needs_down) {
-        status = open_axis(&stream->down, kernels, shape->height, shape->out_height,
-                           shape->mirrored_down);
+        status = open_axis(&stream->down, kernels, shape->height, shape->extent_down,
+                           shape->out_height, shape->mirrored_down);
     }
     if (status == QVP_OK && (stream->needs_across || stream->needs_down)) {
         stream->waiting =
