@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from qwenvl_prep import cli, list_models, validate
 
@@ -318,6 +318,20 @@ def test_prepare_writes_files(run, folder):
     for path in out.iterdir():
         assert validate(path).findings == ()
     assert (out / "a.png").read_bytes() == (folder / "a.png").read_bytes()
+
+
+def test_a_profile_s_name_is_no_markup(run, photo, encoded, tmp_path):
+    """A stranger's words are shown, and steer neither table nor terminal."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for old, new in ((b"rXYZ", b"swap"), (b"gXYZ", b"rXYZ"), (b"swap", b"gXYZ")):
+        profile = profile.replace(old, new)
+    name = "[/x]".encode("utf-16-be")
+    profile = profile.replace("sRGB".encode("utf-16-be"), name)
+    path = tmp_path / "strange.png"
+    path.write_bytes(encoded(photo, "PNG", icc_profile=profile))
+    seen = run("prepare", path)
+    assert seen.code == 0
+    assert "[/x] built-in → sRGB" in seen.out
 
 
 def test_prepare_refuses_to_overwrite(run, png, tmp_path):
