@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Unpack
 
+from qwenvl_prep.changes import steps_to
 from qwenvl_prep.data_uri import data_uri_length
 from qwenvl_prep.errors import IllegalImageError
 from qwenvl_prep.findings import Finding
@@ -17,7 +18,7 @@ from qwenvl_prep.geometry import (
 from qwenvl_prep.icc import conversion_for
 from qwenvl_prep.limits import DEFAULT_LIMITS, Limits
 from qwenvl_prep.metadata import can_strip
-from qwenvl_prep.options import WHITE, Encoding, PlanKeywords, PlanOptions
+from qwenvl_prep.options import Encoding, PlanKeywords, PlanOptions
 from qwenvl_prep.probe import probe, with_profile
 from qwenvl_prep.profiles import DEFAULT_MODEL, ModelProfile, get_model
 from qwenvl_prep.sources import as_source
@@ -45,27 +46,6 @@ _FORMAT_OF_ENCODING: dict[Encoding, str] = {
     "webp": "WEBP",
     "png": "PNG",
     "webp-lossless": "WEBP",
-}
-
-# What a file's several pictures are called.
-_FRAMES = {
-    "TIFF": "pages",
-    **dict.fromkeys(("HEIF", "ICNS", "ICO", "JPEG"), "pictures"),
-}
-# And which of them is taken unasked, if that is not the first.
-_CHOSEN = {"ICO": "largest", "ICNS": "largest", "HEIF": "primary"}
-
-_NAMES_OF_COLOURS = {WHITE: "white", (0, 0, 0): "black"}
-
-# How EXIF's eight orientations are mended, in words (CIPA DC-008, tag 0x0112).
-_TURNS = {
-    2: "mirrored",
-    3: "turned 180°",
-    4: "flipped",
-    5: "turned 90° and mirrored",
-    6: "turned 90°",
-    7: "turned 270° and mirrored",
-    8: "turned 270°",
 }
 
 
@@ -122,12 +102,6 @@ class ImagePlan:
         return _max_data_uri_bytes(self.model, self.options)
 
     @property
-    def background(self) -> str:
-        """Name of the colour that transparent parts are laid on."""
-        colour = self.options.background
-        return _NAMES_OF_COLOURS.get(colour) or f"#{bytes(colour).hex()}"
-
-    @property
     def shrink(self) -> int:
         """By what the sides of a JPEG are divided while it is decoded: 1, 2, 4, 8."""
         if self.options.fidelity == "exact" or not self.is_resized:
@@ -140,31 +114,11 @@ class ImagePlan:
     @property
     def steps(self) -> tuple[str, ...]:
         """What will be done before encoding, in words; empty where bytes are kept."""
-        info = self.info
         if self.is_kept:
             return ("metadata removed",) if self.options.strip_metadata else ()
-        steps = []
-        if info.n_frames > 1:
-            steps.append(_chosen(info))
-        if self.shrink > 1:
-            steps.append(f"decoded at 1/{self.shrink}")
-        if info.bit_depth > 8:
-            steps.append(f"{info.bit_depth} → 8 bit")
-        conversion = conversion_for(info, self.options.color)
-        if conversion is not None:
-            steps.append(f"{conversion.name} → sRGB")
-        elif info.colour == "cmyk":
-            steps.append("CMYK → RGB")
-        if info.orientation != 1:
-            steps.append(_TURNS[info.orientation])
-        if info.has_alpha:
-            steps.append(f"flattened on {self.background}")
-        if self.is_resized:
-            steps.append(
-                f"resized {info.upright_height}×{info.upright_width} → "
-                f"{self.height}×{self.width}"
-            )
-        return tuple(steps)
+        return steps_to(
+            self.height, self.width, self.info, self.options, shrink=self.shrink
+        )
 
     def __repr__(self) -> str:
         done = "kept" if self.is_kept else ", ".join(self.steps) or "encoded again"
@@ -388,14 +342,6 @@ def cap_pixels(model: ModelProfile, options: PlanOptions) -> int:
             f"{options.max_tokens}"
         )
     return min(cap, wanted)
-
-
-def _chosen(info: ImageInfo) -> str:
-    """Tell which of several pictures is taken."""
-    several = f"{info.n_frames} {_FRAMES.get(info.format, 'frames')}"
-    if info.frame is not None:
-        return f"frame {info.frame} of {several}, counted from 0"
-    return f"{_CHOSEN.get(info.format, 'first')} of {several}"
 
 
 def _check_mendable(

@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Unpack
 
+from qwenvl_prep.changes import lost
 from qwenvl_prep.damage import broken
 from qwenvl_prep.data_uri import to_data_uri
 from qwenvl_prep.errors import (
@@ -402,18 +403,9 @@ def _render(
         data=encoded.data,
         media_type=encoded.media_type,
         plan=plan,
-        changes=(*plan.steps, *_cut_off(pixels, plan), f"{verb} {encoded.label}"),
+        changes=(*plan.steps, *lost(pixels, plan.options), f"{verb} {encoded.label}"),
         report=report,
     )
-
-
-def _cut_off(pixels: Pixels, plan: ImagePlan) -> tuple[str, ...]:
-    if pixels.missing:
-        share = f"{pixels.missing:.0%}".replace("%", " %")
-        return (f"cut off: {share} of the picture is missing and {plan.background}",)
-    if pixels.is_coarse:
-        return ("cut off: the details are missing",)
-    return ()
 
 
 def _report(encoded: EncodedImage, exact: Pixels) -> FidelityReport:

@@ -28,7 +28,7 @@ LAYERS = [
     {"icc"},
     {"options"},
     {"sources", "integrity", "resize", "content", "decode_vips", "decode_pillow"},
-    {"pixels"},
+    {"pixels", "changes"},
     {"decode"},
     {"probe"},
     {"validate"},
