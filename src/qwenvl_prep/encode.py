@@ -7,7 +7,7 @@ import io
 import math
 import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -15,7 +15,7 @@ from PIL import Image
 from qwenvl_prep.content import is_neutral, palette_of, study
 from qwenvl_prep.data_uri import data_uri_length
 from qwenvl_prep.errors import EncodedSizeError, ImageError
-from qwenvl_prep.geometry import is_above_ratio, smart_resize
+from qwenvl_prep.geometry import is_above_ratio
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,8 +57,16 @@ _AIM_SIZE = 0.92
 # until two tries tell it better; medians of the public corpora.
 _SLOPE_OF_SCALE = -0.6
 _SLOPE_OF_AREA = 0.9
-# Where the least quality is expected this far above the limit, it is not tried.
-_HOPELESS = 0.35
+# A slope that two tries tell is believed within these multiples of the usual one.
+_LEAST_SLOPE = 0.1
+_MOST_SLOPE = 3.0
+# Where the size that is predicted has up to this multiple of the smallest's area, the
+# smallest comes first: it says whether anything fits.
+_NEAR_SMALLEST = 4
+# Where the smallest takes up to this multiple of the limit, so many above it are tried
+# too: headers can make it the longer one, and a lossless one may have lost its palette.
+_NEARLY_LOSSY, _NEIGHBOURS_LOSSY = 1.25, 2
+_NEARLY_LOSSLESS, _NEIGHBOURS_LOSSLESS = 6, _MOST_TRIES
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -117,7 +125,7 @@ def encode(pixels: Pixels, plan: ImagePlan) -> EncodedImage:
     ImageError
         If the type cannot hold a picture of this size.
     """
-    return _encode(_Picture(pixels.data), plan, plan.options.quality)
+    return _encode(_Picture(pixels.data), plan, plan.options.quality).wanted
 
 
 def encode_within(
@@ -128,7 +136,8 @@ def encode_within(
 
     Lower qualities are tried before smaller sizes, and 8 encodings at most.  Sizes lie
     on the model's grid, so that the server resizes nothing once more.  Lossless types
-    have no quality, and ``"auto"`` gives up being lossless first.
+    have no quality, and ``"auto"`` gives up being lossless first.  Nothing is refused
+    before the smallest legal size was tried, at the least quality.
 
     Parameters
     ----------
@@ -154,13 +163,13 @@ def encode_within(
     search = _Search(render, plan)
     search.resize(plan.height, plan.width)
     length = search.attempt(plan.options.quality)
-    if search.best is None and plan.options.encoding in ("png", "webp-lossless"):
+    if search.best is None and search.is_lossless:
         search.shrink(plan.options.quality, length)
     elif search.best is None:
         search.lower(length)
     if search.best is None:
         raise search.refusal()
-    return search.best
+    return search.best.encoded, search.best.pixels
 
 
 class _Picture:
@@ -189,22 +198,31 @@ def _image(data: NDArray[np.uint8]) -> Image.Image:
     return image
 
 
+class _Encoded(NamedTuple):
+    """What the options ask for, and what ``"auto"`` made beside it as PNG."""
+
+    encoded: EncodedImage
+    lossless: EncodedImage | None = None
+
+    @property
+    def wanted(self) -> EncodedImage:
+        """The one to send where both may be as long as they are."""
+        lossless = self.lossless
+        most = len(self.encoded.data) * _LOSSLESS_WORTH
+        return lossless if lossless and len(lossless.data) <= most else self.encoded
+
+
 def _encode(
-    picture: _Picture,
-    plan: ImagePlan,
-    quality: int,
-    *,
-    limit: float = math.inf,
-    is_first: bool = True,
-) -> EncodedImage:
-    """Encode; ``"auto"`` tries PNG only at first, and takes it within *limit*."""
+    picture: _Picture, plan: ImagePlan, quality: int, *, is_first: bool = True
+) -> _Encoded:
+    """Encode; ``"auto"`` tries PNG only at first."""
     encoding, chroma = plan.options.encoding, plan.options.chroma
     if encoding == "png":
-        return _png(picture.data)
+        return _Encoded(_png(picture.data))
     if encoding == "webp-lossless":
-        return _webp(picture.image, "WebP lossless", lossless=True)
+        return _Encoded(_webp(picture.image, "WebP lossless", lossless=True))
     if encoding == "webp":
-        return _webp(picture.image, f"WebP {quality}", quality=quality)
+        return _Encoded(_webp(picture.image, f"WebP {quality}", quality=quality))
     content = study(picture.data, quality)
     if chroma == "auto":
         chroma = "4:4:4" if content.is_colourful else "4:2:0"
@@ -217,28 +235,36 @@ def _encode(
     kind = "grey" if picture.is_grey else chroma
     encoded = EncodedImage(data, "image/jpeg", f"JPEG {quality} {kind}")
     if encoding == "auto" and is_first and content.is_drawn:
-        most = int(len(data) * _LOSSLESS_WORTH)
-        lossless = _png_up_to(picture.data, most)
-        if lossless and lossless.data_uri_length <= limit:
-            return lossless
-    return encoded
+        return _Encoded(encoded, _png_up_to(picture.data, len(data) * _LOSSLESS_WORTH))
+    return _Encoded(encoded)
 
 
 def _saved(image: Image.Image, **settings: Any) -> bytes:
     """Save as JPEG without holding up other threads, where the system allows that."""
-    if hasattr(os, "memfd_create"):
-        # Pillow holds the GIL while it writes to anything but a descriptor. None may
-        # be left, or it may be forbidden here; then it takes the common way.
-        with (
-            contextlib.suppress(OSError),
-            os.fdopen(os.memfd_create("jpeg"), "w+b") as file,
-        ):
+    try:
+        with _memory_file() as file:
             image.save(file, "JPEG", **settings)
             file.seek(0)
             return file.read()
+    except OSError:
+        # Pillow's buffer is too small for some pictures with codes of their own, and
+        # the system's memory for files may be used up.
+        settings.pop("optimize", None)
     memory = io.BytesIO()
-    image.save(memory, "JPEG", **settings)
+    try:
+        image.save(memory, "JPEG", **settings)
+    except OSError as exc:
+        raise ImageError(f"Pillow cannot write this picture as JPEG ({exc})") from exc
     return memory.getvalue()
+
+
+def _memory_file() -> BinaryIO:
+    if hasattr(os, "memfd_create"):
+        # Pillow holds the GIL while it writes to anything but a descriptor. None may
+        # be left, or it may be forbidden here; then it takes the common way.
+        with contextlib.suppress(OSError):
+            return os.fdopen(os.memfd_create("jpeg"), "w+b")
+    return io.BytesIO()
 
 
 def _webp(image: Image.Image, label: str, **settings: Any) -> EncodedImage:
@@ -271,8 +297,8 @@ def _png(data: NDArray[np.uint8]) -> EncodedImage:
     return EncodedImage(memory.getvalue(), "image/png", "PNG")
 
 
-def _png_up_to(data: NDArray[np.uint8], most: int) -> EncodedImage | None:
-    """Encode as PNG, if that takes *most* bytes; some rows are tried first."""
+def _png_up_to(data: NDArray[np.uint8], most: float) -> EncodedImage | None:
+    """Encode as PNG, unless some rows tell that it takes more than *most* bytes."""
     height = len(data)
     rows = [
         data[top : top + _SAMPLE_ROWS]
@@ -282,37 +308,59 @@ def _png_up_to(data: NDArray[np.uint8], most: int) -> EncodedImage | None:
     share = len(sample) / height
     if share < 1 and len(_png(sample).data) > most * share * _SAMPLE_SLACK:
         return None
-    encoded = _png(data)
-    return encoded if len(encoded.data) <= most else None
+    return _png(data)
 
 
 # --------------------------------------------------------------- fitting into a limit
 
 
-class _Try(NamedTuple):
+class _Point(NamedTuple):
     """One point of a curve: where, and the logarithm of how long."""
 
     place: float
     length: float
 
 
+class _Fit(NamedTuple):
+    """What fits, and the pixels and the quality it was made of."""
+
+    encoded: EncodedImage
+    pixels: Pixels
+    quality: int
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        """Size comes before quality: qualities go up only where no size does."""
+        return self.pixels.height * self.pixels.width, self.quality
+
+
 @dataclass(slots=True)
 class _Search:
     """
-    The way to the longest encoding that a limit allows.
+    The way to the largest picture that a limit allows, at the best quality.
 
-    Lengths are logarithms: they fall evenly with the logarithm of JPEG's scale of
-    steps, and with that of the area, so a straight line leads close in one or two
-    tries.
+    Lengths are logarithms of multiples of the limit: they fall evenly with the
+    logarithm of JPEG's scale of steps, and with that of the area, so a straight line
+    leads close in one or two tries.  Where it leads outside of what is known, halving
+    does.
     """
 
     render: Callable[[int, int], Pixels]
     plan: ImagePlan
-    best: tuple[EncodedImage, Pixels] | None = None
+    best: _Fit | None = None
     tries: int = 0
     shortest: tuple[int, str] | None = None
     pixels: Pixels = field(init=False)
     picture: _Picture = field(init=False)
+
+    @property
+    def is_lossless(self) -> bool:
+        """Whether the type has no quality that could be lowered."""
+        return self.plan.options.encoding in ("png", "webp-lossless")
+
+    @property
+    def tries_left(self) -> int:
+        return _MOST_TRIES - self.tries
 
     def resize(self, height: int, width: int) -> None:
         """Go on with pixels of this size."""
@@ -321,105 +369,168 @@ class _Search:
 
     def attempt(self, quality: int) -> float:
         """Encode once, keep what fits, and give the length as :class:`_Search` does."""
-        plan, limit = self.plan, self.plan.max_data_uri_bytes
-        is_first = not self.tries
-        encoded = _encode(self.picture, plan, quality, limit=limit, is_first=is_first)
+        limit = self.plan.max_data_uri_bytes
+        made = _encode(self.picture, self.plan, quality, is_first=not self.tries)
+        # In this order: where the wanted one is too long, the other may fit.
+        for encoded in dict.fromkeys((made.wanted, made.lossless, made.encoded)):
+            if encoded is not None:
+                self._note(encoded, quality)
         # What auto tried as PNG is an encoding too.
-        self.tries += 2 if is_first and plan.options.encoding == "auto" else 1
+        self.tries += 1 if made.lossless is None else 2
+        return math.log(made.encoded.data_uri_length / limit)
+
+    def _note(self, encoded: EncodedImage, quality: int) -> None:
         length = encoded.data_uri_length
         if self.shortest is None or length < self.shortest[0]:
             size = f"{self.pixels.height} × {self.pixels.width}"
             self.shortest = length, f"{encoded.label} at {size}"
-        is_longer = self.best is None or length > self.best[0].data_uri_length
-        if length <= limit and is_longer:
-            self.best = encoded, self.pixels
-        return math.log(length / limit)
+        fit = _Fit(encoded, self.pixels, quality)
+        is_better = self.best is None or fit.rank > self.best.rank
+        if length <= self.plan.max_data_uri_bytes and is_better:
+            self.best = fit
 
     def lower(self, length: float) -> None:
         """Try lower qualities, then smaller sizes at the least of them."""
         most = self.plan.options.quality
         least = min(_LEAST_QUALITY, most)
         lengths = {most: length}
-        self._fill(lengths, least, most)
+        if least < most:
+            # One guess, and the least itself: sizes need the tries that are left.
+            point = _Point(_scale(most), length)
+            guess = _quality(_place([point], _SLOPE_OF_SCALE, math.log(_AIM)))
+            for quality in dict.fromkeys((min(max(guess, least), most - 1), least)):
+                lengths[quality] = self.attempt(quality)
+                if self.best is not None:
+                    break
+        if self.best is None:
+            lengths = {least: self.shrink(least, lengths[least])}
         if self.best is not None:
-            return
-        expected = lengths.get(least)
-        if expected is None:
-            expected = _line(_by_scale(lengths)).length_at(_scale(least))
-        reached = self.shrink(least, expected)
-        if self.best is not None:
-            self._fill({least: reached}, least, most)
+            self._fill(lengths, most)
 
-    def _fill(self, lengths: dict[int, float], least: int, most: int) -> None:
-        """Try qualities from *least* to *most* until one fills the limit."""
-        while self.tries < _MOST_TRIES:
-            low = max((q for q, way in lengths.items() if way <= 0), default=least - 1)
-            high = min((q for q, way in lengths.items() if way > 0), default=most + 1)
-            is_enough = low in lengths and lengths[low] >= math.log(_ENOUGH)
-            if is_enough or high - low <= 1:
+    def _fill(self, lengths: dict[int, float], most: int) -> None:
+        """Try qualities above one that fits, until one fills the limit."""
+        while self.tries_left:
+            low = max(quality for quality, length in lengths.items() if length <= 0)
+            higher = [quality for quality in lengths if quality > low]
+            high = min(higher, default=most + 1)
+            if lengths[low] >= math.log(_ENOUGH) or high - low <= 1:
                 return
-            line = _line(_by_scale(lengths))
-            is_hopeless = line.length_at(_scale(least)) > _HOPELESS
-            if low not in lengths and is_hopeless:
-                return
-            quality = _quality(line.place_of(math.log(_AIM)))
-            is_outside = not low < quality < high
-            if is_outside and low in lengths and high in lengths:
+            others = higher or [quality for quality in lengths if quality < low]
+            known = [low, min(others, key=lambda other: abs(other - low), default=low)]
+            points = [_Point(_scale(quality), lengths[quality]) for quality in known]
+            quality = _quality(_place(points, _SLOPE_OF_SCALE, math.log(_AIM)))
+            if higher and not low < quality < high:
                 # The curve is no line here; halving always comes closer.
                 quality = _quality((_scale(low) + _scale(high)) / 2)
             quality = min(max(quality, low + 1), high - 1)
             lengths[quality] = self.attempt(quality)
 
     def shrink(self, quality: int, length: float) -> float:
-        """Try smaller sizes; *length* is that of the first.  Gives the last one's."""
-        area = self.plan.height * self.plan.width
-        points = [_Try(math.log(area), length)]
-        is_lossless = self.plan.options.encoding in ("png", "webp-lossless")
-        tried = {(self.plan.height, self.plan.width)}
-        aim = math.log(_AIM_SIZE)
-        while self.tries < _MOST_TRIES:
-            # The last try has to fit, however small that is.
-            is_last = self.best is None and self.tries == _MOST_TRIES - 1
-            line = _line(points, slope=_SLOPE_OF_AREA)
-            size = self._size(math.exp(line.place_of(2 * aim if is_last else aim)))
-            if size in tried and self.best is None:
-                size = self._size(0.75 * min(h * w for h, w in tried))
-            elif size in tried:
-                size = self._size(math.exp(line.place_of(0)))
-            if size is None or size in tried:
-                break
-            tried.add(size)
-            self.resize(*size)
-            length = self.attempt(quality)
-            points.append(_Try(math.log(size[0] * size[1]), length))
-            if length > 0:
-                aim -= 0.05
-            elif not is_lossless or length >= math.log(_ENOUGH_SIZE):
-                break
-        return length
+        """
+        Try smaller sizes; *length* is that of the plan's own.
 
-    def _size(self, area: float) -> tuple[int, int] | None:
-        """Give the size on the model's grid that has at most this area, if one can."""
-        model, info = self.plan.model, self.plan.info
-        size = smart_resize(
-            info.upright_height,
-            info.upright_width,
-            factor=model.factor,
-            min_pixels=model.min_pixels,
-            max_pixels=max(int(area), model.min_pixels),
-            rule="strict",
+        Returns
+        -------
+        float
+            The length of the largest that fits, with whose pixels the search goes on.
+        """
+        sizes = self._sizes()
+        own = len(sizes)
+        areas = [h * w for h, w in (*sizes, (self.plan.height, self.plan.width))]
+        lengths = {own: length}
+        while self.tries_left and own:
+            index = self._next_size(lengths, areas)
+            if index is None:
+                break
+            self.resize(*sizes[index])
+            lengths[index] = self.attempt(quality)
+        if self.best is None:
+            return length
+        # The last size that was tried may have been too large.
+        self.pixels = self.best.pixels
+        self.picture = _Picture(self.pixels.data)
+        return max((i, length) for i, length in lengths.items() if length <= 0)[1]
+
+    def _next_size(self, lengths: dict[int, float], areas: list[int]) -> int | None:
+        """Give the index of the size to try next; None where it is done."""
+        low = max((i for i, length in lengths.items() if length <= 0), default=-1)
+        high = min(i for i in lengths if i > low)
+        # Of a lossy type, the last try is worth more as a higher quality.
+        is_last = self.tries_left == 1
+        if low >= 0 and (
+            lengths[low] >= math.log(_ENOUGH_SIZE)
+            or high - low <= 1
+            or (is_last and not self.is_lossless)
+        ):
+            return None
+        if 0 in lengths and low < 0:
+            return self._neighbour(lengths, len(areas) - 1)
+        # Lossless lengths may rise before they fall, so there the smallest comes first.
+        if low < 0 and (is_last or self.is_lossless):
+            return 0
+        known = [low, high] if low >= 0 else sorted(lengths)[:2]
+        points = [
+            _Point(math.log(areas[i]), lengths[i] * _weight(i, lengths)) for i in known
+        ]
+        # What missed was predicted badly; the next has to be more careful.
+        missed = sum(length > 0 for length in lengths.values()) - 1
+        aim = math.log(_AIM_SIZE) - (0.05 if low >= 0 else 0.2) * missed
+        area = math.exp(_place(points, _SLOPE_OF_AREA, aim))
+        if low < 0 and area <= _NEAR_SMALLEST * areas[0]:
+            return 0
+        index = max((i for i in range(high) if areas[i] <= area), default=-1)
+        if not low < index < high:
+            # The curve is no line here; halving always comes closer.
+            area = math.sqrt(areas[max(low, 0)] * areas[high])
+            index = max(i for i in range(high) if areas[i] <= area)
+        return min(max(index, low + 1), high - 1)
+
+    def _neighbour(self, lengths: dict[int, float], own: int) -> int | None:
+        """Give the next size above the smallest, where that nearly fits."""
+        nearly, count = _NEARLY_LOSSY, _NEIGHBOURS_LOSSY
+        if self.is_lossless:
+            nearly, count = _NEARLY_LOSSLESS, _NEIGHBOURS_LOSSLESS
+        if lengths[0] > math.log(nearly):
+            return None
+        # The same ones whatever the limit, so that a larger one is not refused.
+        return next(
+            (i for i in range(1, min(1 + count, own)) if i not in lengths), None
         )
-        is_larger = size[0] > self.plan.height or size[1] > self.plan.width
+
+    def _sizes(self) -> list[tuple[int, int]]:
+        """Give the legal sizes below the plan's own, in steps of the model's grid."""
+        info, factor = self.plan.info, self.plan.model.factor
+        is_upright = info.upright_height >= info.upright_width
+        sides = info.upright_height, info.upright_width
+        share = min(sides) / max(sides)
+        sizes: list[tuple[int, int]] = []
+        others: list[tuple[int, int]] = []
+        for steps in range(1, max(self.plan.height, self.plan.width) // factor + 1):
+            nearest = max(round(steps * share), 1)
+            for short in {nearest, int(steps * share), int((steps + 1) * share)}:
+                height, width = (steps, short) if is_upright else (short, steps)
+                size = height * factor, width * factor
+                if short and self._is_smaller(*size):
+                    (sizes if short == nearest else others).append(size)
+        # Rounded the other way, one may be smaller than all that keep the shape best.
+        least = min(others, key=math.prod, default=None)
+        if least and (not sizes or math.prod(least) < math.prod(sizes[0])):
+            sizes.insert(0, least)
+        return sizes
+
+    def _is_smaller(self, height: int, width: int) -> bool:
+        """Tell whether it is a legal size, and smaller than the plan's own."""
+        own = self.plan.height, self.plan.width
+        is_within = height <= own[0] and width <= own[1] and (height, width) != own
         # Below its least area the server would enlarge what was shrunk.
-        is_too_small = size[0] * size[1] < model.min_pixels
-        return None if is_larger or is_too_small or is_above_ratio(*size) else size
+        is_large_enough = height * width >= self.plan.model.min_pixels
+        return is_within and is_large_enough and not is_above_ratio(height, width)
 
     def refusal(self) -> EncodedSizeError:
         """Say what came closest."""
         limit = self.plan.max_data_uri_bytes
         shortest, what = self.shortest or (0, "nothing")
-        is_lossless = self.plan.options.encoding in ("png", "webp-lossless")
-        remedy = "allow JPEG" if is_lossless else "crop the picture"
+        remedy = "allow JPEG" if self.is_lossless else "crop the picture"
         return EncodedSizeError(
             f"Expected a data URI of at most {limit:,} bytes for {self.plan.name} but "
             f"the shortest reached is {shortest:,} ({what}); {remedy} or raise "
@@ -429,48 +540,29 @@ class _Search:
         )
 
 
-class _Line(NamedTuple):
-    """A straight line through a try."""
-
-    place: float
-    length: float
-    slope: float
-
-    def length_at(self, place: float) -> float:
-        return self.length + (place - self.place) * self.slope
-
-    def place_of(self, length: float) -> float:
-        return self.place + (length - self.length) / self.slope
+def _weight(index: int, lengths: dict[int, float]) -> float:
+    """Tell how much of a length still counts, where all later ones lie opposite."""
+    # A curve that bends leaves one end of a bracket where it is, and each line between
+    # the two falls short. Halving the far one for every try is the Illinois method.
+    order = list(lengths)
+    later = [lengths[i] > 0 for i in order[order.index(index) + 1 :]]
+    is_opposite = later and all(way != (lengths[index] > 0) for way in later)
+    return 0.5 ** (len(later) - 1) if is_opposite else 1.0
 
 
-def _line(points: list[_Try], slope: float = _SLOPE_OF_SCALE) -> _Line:
+def _place(points: list[_Point], usual: float, aim: float) -> float:
     """
-    Give the line through the two tries that are nearest to the limit, one each side.
+    Tell where a straight line from the first point reaches the length *aim*.
 
-    Where there is only one, or two that say nothing, the usual slope is taken.
+    Its slope is the usual one where there is no second point, or none that says more.
     """
-    inside = [point for point in points if point.length <= 0]
-    outside = [point for point in points if point.length > 0]
-    if inside and outside:
-        nearest = [
-            max(inside, key=lambda point: point.length),
-            min(outside, key=lambda point: point.length),
-        ]
-    else:
-        # Drawn pictures may grow at first when they shrink, so the furthest way in
-        # counts and not the length.
-        nearest = sorted(points, key=lambda point: point.place * slope)
-        nearest = nearest[::-1] if inside else nearest
-    first = nearest[0]
-    if len(nearest) > 1 and nearest[1].place != first.place:
-        measured = (nearest[1].length - first.length) / (nearest[1].place - first.place)
-        if 0.3 < measured / slope < 3:
-            slope = measured
-    return _Line(first.place, first.length, slope)
-
-
-def _by_scale(lengths: dict[int, float]) -> list[_Try]:
-    return [_Try(_scale(quality), length) for quality, length in lengths.items()]
+    first, last = points[0], points[-1]
+    slope = usual
+    if last.place != first.place:
+        slope = (last.length - first.length) / (last.place - first.place)
+        multiple = min(max(slope / usual, _LEAST_SLOPE), _MOST_SLOPE)
+        slope = usual * multiple
+    return first.place + (aim - first.length) / slope
 
 
 def _scale(quality: int) -> float:

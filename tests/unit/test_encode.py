@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from qwenvl_prep import content
 from qwenvl_prep._native import content as native
 from qwenvl_prep.decode import Pixels
-from qwenvl_prep.encode import encode, encode_within
+from qwenvl_prep.encode import _Search, encode, encode_within
 from qwenvl_prep.errors import EncodedSizeError, ImageError
 from qwenvl_prep.plan import plan
 from qwenvl_prep.resize import resize
@@ -490,3 +490,112 @@ def test_tiny_pictures_are_not_enlarged():
     data = noise(40, 40)
     with pytest.raises(EncodedSizeError, match="40 × 40"):
         within(data, 400, encoding="png")
+
+
+def flat(height, width) -> np.ndarray:
+    return np.full((height, width, 3), (1, 2, 3), np.uint8)
+
+
+def text() -> np.ndarray:
+    """Give lines of text at so even a distance that some sizes have few colours."""
+    image = Image.new("RGB", (1000, 800), "white")
+    draw = ImageDraw.Draw(image)
+    for y in range(4, 800, 14):
+        draw.text((4, y), "The quick brown fox jumps over 0123 " * 7, fill=(20, 20, 90))
+    return resize(np.array(image), 800, 992)
+
+
+# Each was refused once, or shrunk to the smallest size.
+@pytest.mark.parametrize(
+    ("data", "encoding", "model", "share"),
+    [
+        # A lower quality does not shorten it.
+        (flat(700, 896), "jpeg", "qwen-vl-max", 0.9),
+        (flat(700, 896), "webp", "qwen-vl-max", 0.9),
+        # The size that is predicted is below the model's least.
+        (photo(700, 980), "jpeg", "qwen-vl-max", 0.012),
+        (photo(700, 980), "png", "qwen-vl-max", 0.012),
+        (photo(704, 992), "png", "qwen3-vl-plus", 0.135),
+        (photo(704, 992), "webp", "qwen3-vl-plus", 0.1),
+        # The smallest is long, and the next ones are not.
+        (text(), "png", "qwen3-vl-plus", 0.04),
+    ],
+)
+def test_little_is_enough(data, encoding, model, share):
+    """Where a legal size fits, it is found, however hard it is to predict."""
+    free = encoded_as(data, encoding=encoding, model=model)
+    limit = int(free.data_uri_length * share)
+    encoded, _, sizes, made = within(data, limit, encoding=encoding, model=model)
+    assert encoded.data_uri_length <= limit
+    for height, width in sizes[1:]:
+        assert height % made.model.factor == width % made.model.factor == 0
+        assert height * width >= made.model.min_pixels
+
+
+def test_size_goes_up_again():
+    """Grain is badly predicted; the first size that fits is not the last word."""
+    encoded, pixels, _, _ = within(PICTURES["noise"], 6000, encoding="jpeg")
+    assert pixels.height >= 112
+    assert encoded.data_uri_length >= 0.7 * 6000
+
+
+@pytest.mark.parametrize("encoding", ["jpeg", "webp", "png", "auto"])
+@pytest.mark.parametrize("name", PICTURES)
+def test_what_is_possible_is_the_bound(name, encoding):
+    """The smallest size at the least quality decides, and the refusal tells of it."""
+    data = PICTURES[name]
+    with pytest.raises(EncodedSizeError) as caught:
+        within(data, 60, encoding=encoding)
+    least = caught.value.reached
+    encoded = within(data, least, encoding=encoding)[0]
+    assert encoded.data_uri_length <= least
+    for share in (1.01, 1.1, 1.3, 1.7, 2.5, 4, 7, 12):
+        limit = int(least * share)
+        assert within(data, limit, encoding=encoding)[0].data_uri_length <= limit
+
+
+def test_refusal_of_auto_tells_of_png():
+    """What was tried as PNG was tried too, and may be the shortest."""
+    data = flat(80, 60)
+    png = encoded_as(data).data_uri_length
+    with pytest.raises(EncodedSizeError, match="PNG at 80 × 60") as caught:
+        within(data, png - 1)
+    assert caught.value.reached == png
+    assert within(data, png)[0].label == "PNG"
+
+
+@pytest.mark.parametrize("shape", [(80, 200), (300, 130), (29, 900), (430, 433)])
+def test_sizes_keep_the_shape(shape):
+    """Sizes go down to the least area, at most half a step off the shape."""
+    made = plan_of(np.empty((*shape, 3), np.uint8), max_bytes=1)
+    sizes = _Search(resize, made)._sizes()
+    areas = [height * width for height, width in sizes]
+    assert areas == sorted(set(areas))
+    assert 4 * 28 * 28 <= areas[0] <= 8 * 28 * 28
+    for size in sizes[1:]:
+        long, short = (side // 28 for side in sorted(size, reverse=True))
+        exact = long * min(shape) / max(shape)
+        assert short == 1 or abs(short - exact) <= 0.5
+
+
+def test_codes_that_do_not_fit_pillow_s_buffer_are_the_common_ones():
+    """Flat where it is looked at, black and white noise elsewhere."""
+    side = 980
+    data = np.random.default_rng(1).integers(0, 2, (side, side, 3), np.uint8) * 255
+    across = -(-side // 16)
+    for index in range(256):
+        # Where the sample lies: steps of the golden section over all squares.
+        place = int(index * 0.6180339887498949 % 1 * across**2)
+        top, left = place // across * 16, place % across * 16
+        data[top : top + 16, left : left + 16] = 200
+    wanted = {"encoding": "jpeg", "quality": 95, "chroma": "4:4:4"}
+    assert content.study(data, 95).is_drawn
+    made = encoded_as(data, **wanted)
+    assert made.label == "JPEG 95 4:4:4"
+    assert shown(made.data).size == (side, side)
+
+
+def shown(data: bytes) -> Image.Image:
+    with Image.open(io.BytesIO(data)) as image:
+        image.load()
+        return image
