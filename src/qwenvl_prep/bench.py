@@ -67,7 +67,7 @@ __all__ = ["main", "number_text", "spread_text", "target_text"]
 _REFUSED, _USAGE = 1, 2
 
 _GROUPS = ("count-sizes", "count-files", "resize", "prepare", "prepare-many")
-_PEER_GROUPS = ("kernel", "photo", "kept", "large", "prepare-many", "exact")
+_PEER_GROUPS = ("kernel", "photo", "large", "prepare-many", "kept", "exact")
 
 _ROUNDS, _QUICK_ROUNDS = 9, 2
 
@@ -215,8 +215,6 @@ def _peer_cases(
     say: Callable[[str], None],
 ) -> Iterator[Comparison | Measurement]:
     """Give what is measured beside the real peers, all of it on one photo."""
-    if "kept" in groups:
-        yield kept_case(folder)
     if set(groups) - {"exact", "kept"}:
         files = _pictures(inputs, folder, refused, quick=quick, say=say)
         photo = _photo(files, folder, refused, quick=quick)
@@ -232,6 +230,8 @@ def _peer_cases(
                 yield from large_cases(photo, folder, quick=quick)
             except QwenVLPrepError as exc:
                 refused.append(("the large picture", exc))
+    if "kept" in groups:
+        yield kept_case(folder)
     if "exact" in groups:
         yield exact_case(quick=quick)
 
