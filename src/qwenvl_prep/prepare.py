@@ -374,7 +374,7 @@ def _render(
     plan: ImagePlan, pixels_at: Callable[[tuple[int, int] | None, int], Pixels]
 ) -> PreparedImage:
     """Make pixels and encode them; smaller ones where the bytes have to fit."""
-    from qwenvl_prep.encode import encode_within
+    from qwenvl_prep.within import encode_within
 
     upright = (plan.info.upright_height, plan.info.upright_width)
 

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from qwenvl_prep.decode import Pixels
-from qwenvl_prep.encode import encode, encode_within
+from qwenvl_prep.encode import encode
 from qwenvl_prep.errors import EncodedSizeError
 from qwenvl_prep.plan import plan
 from qwenvl_prep.resize import resize
+from qwenvl_prep.within import encode_within
 
 LOSSLESS = ("png", "webp-lossless")
 KINDS = ("noise", "drawn", "photo", "grey", "flat")

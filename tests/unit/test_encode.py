@@ -13,10 +13,11 @@ from PIL import Image, ImageDraw
 from qwenvl_prep import content
 from qwenvl_prep._native import content as native
 from qwenvl_prep.decode import Pixels
-from qwenvl_prep.encode import _Search, encode, encode_within
+from qwenvl_prep.encode import encode
 from qwenvl_prep.errors import EncodedSizeError, ImageError
 from qwenvl_prep.plan import plan
 from qwenvl_prep.resize import resize
+from qwenvl_prep.within import _Search, encode_within
 
 HEIGHT, WIDTH = 420, 560
 

@@ -34,6 +34,7 @@ LAYERS = [
     {"validate"},
     {"plan"},
     {"encode"},
+    {"within"},
     {"prepare"},
     {"budget"},
     {"request"},
