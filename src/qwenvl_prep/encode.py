@@ -142,7 +142,25 @@ class Candidates(NamedTuple):
 def encode_picture(
     picture: Picture, plan: ImagePlan, quality: int, *, is_first: bool = True
 ) -> Candidates:
-    """Encode; ``"auto"`` tries PNG only at first."""
+    """
+    Encode at one quality.
+
+    Parameters
+    ----------
+    picture : Picture
+        What to encode.
+    plan : ImagePlan
+        Its options tell type and chroma.
+    quality : int
+        Of JPEG and lossy WebP, 1 to 95.
+    is_first : bool
+        Whether ``"auto"`` tries PNG as well.
+
+    Raises
+    ------
+    ImageError
+        If the type cannot hold a picture of this size.
+    """
     encoding, chroma = plan.options.encoding, plan.options.chroma
     if encoding == "png":
         return Candidates(_png(picture.data))

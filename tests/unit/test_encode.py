@@ -178,15 +178,19 @@ def test_grey_is_one_channel(encoding, channels):
         assert np.array_equal(np.asarray(image.convert("L")), grey)
 
 
+FEW = [(1, 1), (2, 1), (3, 2), (4, 2), (5, 4), (16, 4), (17, 8), (256, 8)]
+
+
 @pytest.mark.parametrize(
-    ("colours", "bits"),
-    [(1, 1), (2, 1), (3, 2), (4, 2), (5, 4), (16, 4), (17, 8), (256, 8), (257, None)],
+    ("colours", "bits", "is_grey"),
+    [
+        *((*few, False) for few in FEW),
+        *((*few, True) for few in FEW),
+        (257, None, False),
+    ],
 )
-@pytest.mark.parametrize("is_grey", [False, True])
 def test_few_colours_become_a_palette(colours, bits, is_grey):
     """1, 2, 4 or 8 bits where that is exact; grey of more than 16 levels stays grey."""
-    if is_grey and colours > 256:
-        pytest.skip("8 bits of grey have no more")
     random = np.random.default_rng(colours)
     shape = (colours,) if is_grey else (colours, 3)
     chosen = np.unique(random.integers(0, 256, shape, np.uint8), axis=0)
