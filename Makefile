@@ -53,7 +53,7 @@ bench: $(VENV)/.bench  ## measure throughput; with BENCH_ARGS=--peers beside the
 bench-report: $(VENV)/.bench  ## measure both; write docs/benchmarks.md and README.md
 	@$(BIN)/python benches/report.py
 
-encodings: $(VENV)/.run  ## encode CORPUS every way; write docs/encoding.md
+encodings: $(VENV)/.test  ## encode CORPUS every way; write docs/encoding.md
 	@$(BIN)/python benches/encodings.py $(CORPUS)/photos $(CORPUS)/documents
 
 readme: $(VENV)/.run  ## write the demo's output into README.md

@@ -51,8 +51,8 @@ def main(folders: Sequence[str]) -> int:
         path for folder in folders for path in Path(folder).iterdir() if path.is_file()
     )
     rows = [row for row in map(measured, files) if row]
-    if not rows:
-        print("No picture could be read; name folders of pictures", file=sys.stderr)
+    if not rows or len(rows) < len(files):
+        print("Nothing is written unless every picture is read", file=sys.stderr)
         return 1
     before, start, rest = PAGE.read_text("utf-8").partition(START)
     _, end, after = rest.partition(END)

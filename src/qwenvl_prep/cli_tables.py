@@ -44,6 +44,14 @@ __all__ = [
     "table",
 ]
 
+# What is said of bytes that are kept as they are, by the finding's code.
+_UNMENDED = {
+    "not-upright": "not upright for the model",
+    "transparent": "transparent parts may arrive black",
+    "many-frames": "only one frame is seen",
+    "colour-profile": "colours arrive changed",
+}
+
 # Wide enough that nothing is cut where no terminal sets a width.
 _WIDTH_WITHOUT_TERMINAL = 160
 
@@ -264,8 +272,16 @@ def prepared_table(images: Iterable[PreparedImage]) -> Table:
             for change in image.changes
         )
         done = done or "kept as it is"
+        if image.plan.is_kept:
+            # What somebody would see otherwise, and nobody has mended.
+            done += "".join(
+                f", {_UNMENDED[one.code]}"
+                for one in image.warnings
+                if one.code in _UNMENDED
+            )
         if image.report is not None:
-            done += f", {image.report}"
+            is_same = math.isinf(image.report.psnr)
+            done += f", {'the same pixels' if is_same else image.report}"
         made.add_row(
             f"{plain(names[image.name])}\n  [dim]{plain(done)}[/]",
             f"{info.upright_height}×{info.upright_width}\n"
