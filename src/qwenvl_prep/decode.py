@@ -25,7 +25,12 @@ from qwenvl_prep.decode_pillow import (
 )
 from qwenvl_prep.decode_vips import empty_vips_cache, vips_strips
 from qwenvl_prep.errors import DamagedImageError, UnsupportedFormatError
-from qwenvl_prep.jpeg_structure import count_scans, whole_scans, without_junk
+from qwenvl_prep.jpeg_structure import (
+    count_scans,
+    lacks_a_colour,
+    whole_scans,
+    without_junk,
+)
 from qwenvl_prep.limits import DEFAULT_LIMITS, Limits
 from qwenvl_prep.options import PlanOptions
 from qwenvl_prep.pixels import Finish, Pixels, collect
@@ -231,8 +236,12 @@ def _as_stored(info: ImageInfo, shrink: int = 1) -> ImageInfo:
 
 
 def _check_scans(file: bytes | LargeFile, info: ImageInfo, limits: Limits) -> None:
-    if info.format == "JPEG" and info.is_progressive:
-        limits.check_scans(count_scans(_contents(file), limits.max_scans + 1))
+    """Refuse a JPEG of several scans for what its decoder would say nothing of."""
+    if info.format == "JPEG" and info.is_progressive and not info.frame:
+        data = _contents(file)
+        limits.check_scans(count_scans(data, limits.max_scans + 1))
+        if lacks_a_colour(data):
+            raise broken(info.format, "one of its colours is missing")
 
 
 def _read(
@@ -248,6 +257,18 @@ def _read(
             f"{stored.bit_depth}; convert it to PNG or 8-bit JPEG first",
             format="JPEG",
         )
+    if stored.format == "JPEG" and stored.colour == "cmyk" and not stored.frame:
+        # Pillow, which knows Adobe's inks, takes libjpeg's warnings for nothing.
+        _attempt(file, stored, lambda file: vips_strips(file, stored), _drop)
+    return _attempt(file, stored, strips_of, use)
+
+
+def _attempt(
+    file: bytes | LargeFile,
+    stored: ImageInfo,
+    strips_of: Callable[[bytes | LargeFile], _Strips],
+    use: Callable[[_Strips], _T],
+) -> _T:
     # Closed, because an error's frames keep the strips, and they libvips' objects.
     try:
         with closing(strips_of(file)) as parts:
@@ -321,7 +342,7 @@ def _salvaged_scans(data: bytes, work: _Work) -> Pixels:
 
 def _mended(file: bytes | LargeFile, stored: ImageInfo) -> bytes | None:
     """Give a JPEG without the junk that hides what is wrong with it, if it has any."""
-    if stored.format != "JPEG" or not is_for_vips(stored):
+    if stored.format != "JPEG" or stored.frame:
         return None
     end = _JPEG_HEAD
     head = file[:end] if isinstance(file, bytes) else file.read_at(0, end)

@@ -11,6 +11,7 @@ from qwenvl_prep._native.scan import end_of_scan
 __all__ = [
     "count_scans",
     "is_sound_jpeg",
+    "lacks_a_colour",
     "reaches_end_of_jpeg",
     "whole_scans",
     "without_junk",
@@ -131,6 +132,17 @@ def whole_scans(data: bytes) -> list[int]:
     list of int
         Positions of the markers that follow those scans, in order.
     """
+    return _walk_scans(data)[0]
+
+
+def lacks_a_colour(data: bytes) -> bool:
+    """Tell whether a JPEG ends properly without a scan for one of its colours."""
+    ends, is_clean = _walk_scans(data)
+    return is_clean and not ends
+
+
+def _walk_scans(data: bytes) -> tuple[list[int], bool]:
+    """Give the ends of :func:`whole_scans`, and whether the end marker was met."""
     ends: list[int] = []
     frame: dict[int, int] = {}
     seen: set[int] = set()
@@ -139,6 +151,8 @@ def whole_scans(data: bytes) -> list[int]:
         marker = data[position + 1]
         end = position + 2 + _U16.unpack_from(data, position + 2)[0]
         body = data[position + 4 : end]
+        if data[position : position + 2] == _END_OF_IMAGE:
+            break
         if marker in _BARE or marker == 0xFF or end < position + 4:
             break
         if 0xC0 <= marker <= 0xCF and marker not in {_HUFFMAN, 0xC8, 0xCC}:
@@ -153,10 +167,9 @@ def whole_scans(data: bytes) -> list[int]:
             if seen >= frame.keys():
                 ends.append(position)
             continue
-        elif data[position : position + 2] == _END_OF_IMAGE:
-            break
         position = end
-    return ends
+    is_clean = position > 0 and data[position : position + 2] == _END_OF_IMAGE
+    return ends, is_clean
 
 
 def _first_scan(data: bytes) -> int:

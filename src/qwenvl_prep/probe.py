@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ImageInfo", "probe", "probe_file", "with_profile"]
 
-# The longest profile that is read, and what may stand in front of it.
+# The longest profile that is used is of 1 MiB; as much may stand in front of it.
 _DEEP = 2 * 1024 * 1024
 
 

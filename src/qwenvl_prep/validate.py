@@ -311,7 +311,7 @@ def _warnings(
                 is_mendable=True,
             )
         )
-    if conversion_for(info, color) is not None:
+    if _has_other_colours(info, color):
         found.append(
             Finding(
                 "colour-profile",
@@ -347,6 +347,13 @@ def _warnings(
             )
         )
     return found
+
+
+def _has_other_colours(info: ImageInfo, color: Color) -> bool:
+    try:
+        return conversion_for(info, color) is not None
+    except UnsupportedFormatError:  # there is nothing here that could tell
+        return False
 
 
 def _above_limits(exc: DecodeLimitError) -> Finding:

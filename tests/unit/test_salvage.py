@@ -10,7 +10,7 @@ from PIL import Image, ImageCms, PngImagePlugin
 
 from qwenvl_prep import plan, prepare, prepare_many
 from qwenvl_prep.errors import DamagedImageError
-from qwenvl_prep.jpeg_structure import count_scans, whole_scans
+from qwenvl_prep.jpeg_structure import count_scans, lacks_a_colour, whole_scans
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 # Red and green change places.
@@ -83,6 +83,36 @@ def test_a_hole_in_the_first_scan_is_not_made_up_for(large, encoded):
     hole = data[:middle] + bytes(second - middle - 4) + data[second - 4 :]
     with pytest.raises(DamagedImageError):
         prepare(hole, on_truncated="accept")
+
+
+def test_damage_to_inks_is_no_matter_of_pillow_s(large, encoded):
+    """Pillow reads CMYK and takes libjpeg's warnings for nothing; we do not."""
+    data = encoded(large.convert("CMYK"), "JPEG", quality=88)
+    assert prepare(data).changes
+    for share in (0.3, 0.6, 0.9):
+        broken = data[: int(len(data) * share)] + END
+        for options in ({}, ACCEPT, {"max_tokens": 50}):
+            with pytest.raises(DamagedImageError):
+                prepare(broken, **options)
+
+
+def test_a_colour_without_a_scan_is_missing(large, encoded):
+    """A file that ends properly may still lack one of its colours."""
+    data = encoded(large, "JPEG", progressive=True)
+    starts = scans_of(data)
+    assert not lacks_a_colour(data)
+    assert not lacks_a_colour(data[: starts[1]])
+    assert not lacks_a_colour(data[: whole_scans(data)[0]] + END)
+    # Its first scan is of the brightness alone.
+    alone = bytearray(data[: whole_scans(data)[0]] + END)
+    count = alone[starts[0] + 4]
+    at = starts[0] + 2
+    alone[at : at + 2] = (6 + 2).to_bytes(2, "big")
+    alone[starts[0] + 4] = 1
+    del alone[starts[0] + 7 : starts[0] + 5 + 2 * count]
+    assert lacks_a_colour(bytes(alone))
+    with pytest.raises(DamagedImageError, match="colours is missing"):
+        prepare(bytes(alone), encoding="png")
 
 
 def test_rows_that_never_arrived_have_the_colour_of_the_background(large, encoded):
