@@ -41,14 +41,17 @@ def prepared(data: bytes, options: dict[str, Any]) -> dict[str, Any]:
     report = qp.validate(image.data_uri)
     faults = [one.message for one in report.findings if one.severity == "error"]
     info = report.info
+    # What is kept on request is sent as it is stored, and only promised to be legal.
+    is_kept = options.get("encoding") == "keep"
     if info is None or info.media_type != image.media_type:
         faults.append(f"labelled {image.media_type}")
-    elif (info.upright_height, info.upright_width) != (image.height, image.width):
-        faults.append(f"said to be {image.height} × {image.width}")
-    # What is kept on request is only promised to be legal.
-    elif options.get("encoding") != "keep" and (
-        info.orientation != 1 or info.has_alpha
+    elif (image.height, image.width) != (
+        (info.height, info.width)
+        if is_kept
+        else (info.upright_height, info.upright_width)
     ):
+        faults.append(f"said to be {image.height} × {image.width}")
+    elif not is_kept and (info.orientation != 1 or info.has_alpha):
         faults.append("not upright, or not opaque")
     if faults:
         return {"outcome": "illegal", "detail": "; ".join(faults)}
