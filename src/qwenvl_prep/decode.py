@@ -123,8 +123,7 @@ def decode(
     try:
         return _read(file, work.stored, work.strips_of, work.collected)
     except DamagedImageError:
-        can_salvage = info.format in _SALVAGED and is_for_vips(info)
-        if options.on_truncated == "error" or not can_salvage:
+        if options.on_truncated == "error" or not _can_salvage(info):
             raise
     # Outside of the handler: an error's frames keep libvips' objects.
     data = _mended(file, info) or _contents(file)
@@ -294,6 +293,13 @@ def _file_strips(
     if stored.format == "HEIF":
         return heif_strips(_contents(file), stored)
     return pillow_strips(_contents(file), stored, is_cmyk=is_cmyk)
+
+
+def _can_salvage(info: ImageInfo) -> bool:
+    """Tell whether what arrived of a broken file can be told from what did not."""
+    # Rows of an interlaced PNG are all over it, and its passes mark no end.
+    is_interlaced = info.format == "PNG" and info.is_progressive
+    return info.format in _SALVAGED and is_for_vips(info) and not is_interlaced
 
 
 def _salvaged(data: bytes, work: _Work) -> Pixels:

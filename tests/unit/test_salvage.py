@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zlib
 
 import numpy as np
 import pytest
@@ -83,6 +84,20 @@ def test_a_hole_in_the_first_scan_is_not_made_up_for(large, encoded):
     hole = data[:middle] + bytes(second - middle - 4) + data[second - 4 :]
     with pytest.raises(DamagedImageError):
         prepare(hole, on_truncated="accept")
+
+
+def test_an_interlaced_png_is_refused_for_what_it_is():
+    """Nothing is taken of it, and nothing is said of scans."""
+    png = bytes.fromhex(
+        "89504e470d0a1a0a0000000d49484452000000400000004008020000012b0e0d76"
+    )
+    head = png[:29] + zlib.crc32(png[12:29]).to_bytes(4, "big")
+    body = zlib.compress(bytes(64 * 64))
+    data = head + len(body).to_bytes(4, "big") + b"IDAT" + body
+    data += zlib.crc32(b"IDAT" + body).to_bytes(4, "big")
+    with pytest.raises(DamagedImageError) as caught:
+        prepare(data, **ACCEPT)
+    assert "scan" not in str(caught.value)
 
 
 def test_damage_to_inks_is_no_matter_of_pillow_s(large, encoded):
