@@ -9,14 +9,18 @@ from qwenvl_prep.errors import DamagedImageError
 if TYPE_CHECKING:
     from qwenvl_prep.headers import ImageInfo
 
-__all__ = ["broken", "check_size"]
+__all__ = ["SALVAGED", "broken", "check_size"]
+
+# Types of which rows or scans that arrived whole can be had.
+SALVAGED = frozenset({"JPEG", "PNG"})
 
 
 def broken(name: str, reason: str) -> DamagedImageError:
     """Build the error for data that a decoder gives up on."""
+    accept = ", or take what arrived: on_truncated='accept'" * (name in SALVAGED)
     return DamagedImageError(
         f"Expected a whole {name} but its data is broken or ends early ({reason}); "
-        f"export or download the file again",
+        f"export or download the file again{accept}",
         format=name,
     )
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from qwenvl_prep.damage import broken
+from qwenvl_prep.damage import SALVAGED, broken
 from qwenvl_prep.decode_pillow import (
     copied_image,
     heif_strips,
@@ -61,8 +61,6 @@ __all__ = [
 
 _DEFAULT_OPTIONS = PlanOptions()
 
-# Types of which a part can be had that ends with the last whole row.
-_SALVAGED = frozenset({"JPEG", "PNG"})
 # A strip that breaks off is lost as a whole, so they are low where that is expected.
 _SALVAGED_ROWS = 8
 # Scans before the last that arrived whole which are tried.
@@ -299,7 +297,7 @@ def _can_salvage(info: ImageInfo) -> bool:
     """Tell whether what arrived of a broken file can be told from what did not."""
     # Rows of an interlaced PNG are all over it, and its passes mark no end.
     is_interlaced = info.format == "PNG" and info.is_progressive
-    return info.format in _SALVAGED and is_for_vips(info) and not is_interlaced
+    return info.format in SALVAGED and is_for_vips(info) and not is_interlaced
 
 
 def _salvaged(data: bytes, work: _Work) -> Pixels:
