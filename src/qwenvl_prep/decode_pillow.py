@@ -19,6 +19,7 @@ from qwenvl_prep.errors import DecodeLimitError, ImageError, UnsupportedFormatEr
 from qwenvl_prep.headers import ImageInfo
 from qwenvl_prep.headers.boxes import reaches_end_of_boxes
 from qwenvl_prep.headers.icons import one_of_icns, one_of_ico
+from qwenvl_prep.headers.tiff import has_whole_directory
 from qwenvl_prep.strips import strips
 
 if TYPE_CHECKING:
@@ -112,6 +113,8 @@ def pillow_strips(
     from PIL import Image
 
     _check_depth(info.bit_depth > _MAX_BITS, info.format)
+    if info.format == "TIFF" and not has_whole_directory(data):
+        raise broken(info.format, "its directory is cut off")
     with _door(info.format, info):
         if info.frame is not None and info.format in _ONE_OF:
             # Pillow tells an icon's pictures apart by their size, which two may share.

@@ -100,6 +100,21 @@ def test_an_interlaced_png_is_refused_for_what_it_is():
     assert "scan" not in str(caught.value)
 
 
+def test_a_tiff_without_the_end_of_its_directory_is_damaged(photo, encoded):
+    """It stands behind the pixels, and Pillow only warns where a field is cut off."""
+    data = encoded(photo.convert("RGBA"), "TIFF")
+    at = int.from_bytes(data[4:8], "little")
+    count = int.from_bytes(data[at : at + 2], "little")
+    end = at + 2 + 12 * count + 4
+    directory = data[at:end]
+    moved = data + directory
+    behind = moved[:4] + len(data).to_bytes(4, "little") + moved[8:]
+    assert prepare(behind).data == prepare(data).data
+    for cut in (1, 2, 4, 5, 16):
+        with pytest.raises(DamagedImageError):
+            prepare(behind[:-cut])
+
+
 def test_damage_to_inks_is_no_matter_of_pillow_s(large, encoded):
     """Pillow reads CMYK and takes libjpeg's warnings for nothing; we do not."""
     data = encoded(large.convert("CMYK"), "JPEG", quality=88)

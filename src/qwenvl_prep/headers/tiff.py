@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 
     from qwenvl_prep.headers.reader import HeaderReader
 
-__all__ = ["exif_orientation", "exif_orientation_at", "mpf_offsets", "read_tiff"]
+__all__ = [
+    "exif_orientation",
+    "exif_orientation_at",
+    "has_whole_directory",
+    "mpf_offsets",
+    "read_tiff",
+]
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
 _ORIENTATION, _SAMPLES, _PLANAR, _EXTRA = 274, 277, 284, 338
@@ -265,6 +271,47 @@ def read_tiff(reader: HeaderReader, frame: int = 0) -> ImageInfo:
         rows_at_once,
         icc_profile=_profile(reader, fields[_ICC], form) if _ICC in fields else b"",
     )
+
+
+# Bytes of one value, by its type (TIFF 6.0 and BigTIFF).
+_SIZES = {
+    **dict.fromkeys((1, 2, 6, 7), 1),
+    **dict.fromkeys((3, 8), 2),
+    **dict.fromkeys((4, 9, 11, 13), 4),
+    **dict.fromkeys((5, 10, 12, 16, 17, 18), 8),
+}
+
+
+def has_whole_directory(data: bytes) -> bool:
+    """
+    Tell whether the first page's directory and its values lie inside a whole file.
+
+    They may stand behind the pixels.  Where something of them is cut off, Pillow warns,
+    leaves out that field and those behind it, and gives other pixels.
+
+    Parameters
+    ----------
+    data : bytes
+        The whole file, whose header could be read.
+    """
+    order = "<" if data[:2] == b"II" else ">"
+    big = 43 in data[2:4]
+    form = _FORMS[order, big]
+    (first,) = form.offset.unpack_from(data, 8 if big else 4)
+    table = first + form.number.size
+    if table > len(data):
+        return False
+    (count,) = form.number.unpack_from(data, first)
+    end = table + count * form.entry.size
+    if end + form.offset.size > len(data):
+        return False
+    for _, kind, length, inline in form.entry.iter_unpack(data[table:end]):
+        size = _SIZES.get(kind, 0) * length
+        if size <= len(inline):
+            continue
+        if form.offset.unpack(inline)[0] + size > len(data):
+            return False
+    return True
 
 
 def _profile(reader: HeaderReader, field: _Field, form: _Form) -> bytes:
