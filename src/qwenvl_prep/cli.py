@@ -15,7 +15,7 @@ import sys
 import warnings
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, get_args
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -23,6 +23,16 @@ from qwenvl_prep import cli_steps as steps
 from qwenvl_prep import cli_tables as show
 from qwenvl_prep._version import __version__
 from qwenvl_prep.budget import fit as fit_images
+from qwenvl_prep.cli_options import (
+    ASKING,
+    HIGH,
+    INPUTS,
+    JSON,
+    MODEL,
+    PREPARING,
+    QUIET,
+    with_options,
+)
 from qwenvl_prep.errors import (
     BudgetError,
     MissingKeyError,
@@ -33,17 +43,14 @@ from qwenvl_prep.errors import (
     UnknownModelError,
 )
 from qwenvl_prep.geometry import billed_tokens
-from qwenvl_prep.options import Chroma, Color, Encoding, Fidelity, OnTruncated
 from qwenvl_prep.plan import plan
 from qwenvl_prep.prepare import PreparedImage
 from qwenvl_prep.probe import probe
-from qwenvl_prep.profiles import DEFAULT_MODEL, list_models
+from qwenvl_prep.profiles import list_models
 from qwenvl_prep.request import http_body
 from qwenvl_prep.validate import validate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from qwenvl_prep.headers import ImageInfo
 
 __all__ = ["main"]
@@ -95,110 +102,6 @@ def _exit_status(exc: QwenVLPrepError) -> int:
     return _NETWORK if isinstance(exc, SendError) else steps.REFUSED
 
 
-# ---------------------------------------------------------------- shared options
-
-
-def _options(*decorators: Callable[..., Any]) -> Callable[..., Any]:
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        for decorator in reversed(decorators):
-            function = decorator(function)
-        return function
-
-    return decorate
-
-
-_INPUTS = click.argument("inputs", nargs=-1, required=True)
-_MODEL = click.option(
-    "-m", "--model", default=DEFAULT_MODEL, show_default=True, help="Model name."
-)
-_HIGH = click.option(
-    "--high-resolution", is_flag=True, help="With vl_high_resolution_images set."
-)
-_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-_QUIET = click.option("-q", "--quiet", is_flag=True, help="No progress, no summary.")
-_PREPARING = _options(
-    click.option(
-        "--max-tokens",
-        type=click.IntRange(1),
-        help="Vision tokens of an image, at most.",
-    ),
-    click.option(
-        "--max-bytes", type=click.IntRange(1), help="Bytes of a data URI, at most."
-    ),
-    click.option(
-        "--encoding",
-        type=click.Choice(get_args(Encoding)),
-        default="auto",
-        show_default=True,
-        help="auto keeps legal bytes, else picks PNG or JPEG by the picture.",
-    ),
-    click.option(
-        "--quality",
-        type=click.IntRange(1, 95),
-        default=90,
-        show_default=True,
-        help="Of JPEG and WebP.",
-    ),
-    click.option(
-        "--chroma",
-        type=click.Choice(get_args(Chroma)),
-        default="auto",
-        show_default=True,
-        help="Resolution of a JPEG's colour.",
-    ),
-    click.option(
-        "--background",
-        default="white",
-        show_default=True,
-        help="Under transparent parts: white, black or #rrggbb.",
-    ),
-    click.option(
-        "--color",
-        type=click.Choice(get_args(Color)),
-        default="srgb",
-        show_default=True,
-        help="Apply a colour profile, or keep the numbers.",
-    ),
-    click.option(
-        "--frame", type=click.IntRange(0), help="Frame, page or picture, from 0."
-    ),
-    click.option(
-        "--strip-metadata", is_flag=True, help="Also from files that are kept."
-    ),
-    click.option(
-        "--on-truncated",
-        type=click.Choice(get_args(OnTruncated)),
-        default="error",
-        show_default=True,
-        help="What to do with a JPEG or PNG that is cut off.",
-    ),
-    click.option(
-        "--fidelity",
-        type=click.Choice(get_args(Fidelity)),
-        default="exact",
-        show_default=True,
-        help="fast decodes large JPEGs at a part of their size.",
-    ),
-    click.option(
-        "--report", is_flag=True, help="Measure what is sent against the exact pixels."
-    ),
-    click.option("--workers", type=click.IntRange(1), help="Threads; one a core."),
-)
-_ASKING = _options(
-    click.option("-t", "--text", default="", help="The question."),
-    click.option("--system", help="The system prompt."),
-    click.option(
-        "--wire",
-        type=click.Choice(["openai", "dashscope"]),
-        default="openai",
-        show_default=True,
-        help="Form of the request.",
-    ),
-    click.option("--stream", is_flag=True, help="Ask for the answer in pieces."),
-    click.option("--video", is_flag=True, help="The images are frames of one video."),
-)
-
-
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="qwenvl-prep")
 def cli() -> None:
@@ -209,8 +112,8 @@ def cli() -> None:
 
 
 @cli.command()
-@_INPUTS
-@_options(_MODEL, _HIGH, _JSON, _QUIET)
+@INPUTS
+@with_options(MODEL, HIGH, JSON, QUIET)
 def count(
     inputs: tuple[str, ...],
     model: str,
@@ -259,13 +162,13 @@ def count(
 
 
 @cli.command("probe")
-@_INPUTS
+@INPUTS
 @click.option(
     "--frame",
     type=click.IntRange(0),
     help="Frame, page or picture of a file with several, from 0.",
 )
-@_options(_JSON, _QUIET)
+@with_options(JSON, QUIET)
 def probe_command(
     inputs: tuple[str, ...], frame: int | None, as_json: bool, quiet: bool
 ) -> None:
@@ -288,8 +191,8 @@ def probe_command(
 
 
 @cli.command()
-@_INPUTS
-@_options(_MODEL, _JSON, _QUIET)
+@INPUTS
+@with_options(MODEL, JSON, QUIET)
 def check(inputs: tuple[str, ...], model: str, as_json: bool, quiet: bool) -> None:
     """Tell whether images are legal as they are, and what would mend them."""
     profile = steps.profile_of(model)
@@ -331,8 +234,8 @@ def check(inputs: tuple[str, ...], model: str, as_json: bool, quiet: bool) -> No
 
 
 @cli.command()
-@_INPUTS
-@_options(_MODEL, _HIGH, _PREPARING, _JSON, _QUIET)
+@INPUTS
+@with_options(MODEL, HIGH, PREPARING, JSON, QUIET)
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Folder for the files."
 )
@@ -392,8 +295,8 @@ def prepare(
 
 
 @cli.command()
-@_INPUTS
-@_options(_MODEL, _HIGH, _JSON, _QUIET)
+@INPUTS
+@with_options(MODEL, HIGH, JSON, QUIET)
 @click.option("-t", "--text", default="", help="All text of the request.")
 @click.option("--text-tokens", type=click.IntRange(0), help="Its tokens, if known.")
 @click.option(
@@ -466,8 +369,8 @@ def fit(
 
 
 @cli.command("request")
-@_INPUTS
-@_options(_MODEL, _HIGH, _PREPARING, _ASKING, _QUIET)
+@INPUTS
+@with_options(MODEL, HIGH, PREPARING, ASKING, QUIET)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write.")
 @click.option("--sdk", is_flag=True, help="Arguments for the SDK, not the HTTP body.")
 def request_command(
@@ -498,7 +401,7 @@ def request_command(
 
 @cli.command()
 @click.argument("inputs", nargs=-1)
-@_options(_MODEL, _HIGH, _PREPARING, _ASKING, _JSON, _QUIET)
+@with_options(MODEL, HIGH, PREPARING, ASKING, JSON, QUIET)
 @click.option(
     "--request",
     "request_file",
@@ -575,7 +478,7 @@ def _refuse_others(*allowed: str) -> None:
 
 @cli.command()
 @click.argument("name", required=False)
-@_JSON
+@JSON
 def models(name: str | None, as_json: bool) -> None:
     """Show the models that are known, or everything about one."""
     if name is not None:
