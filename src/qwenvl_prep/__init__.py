@@ -17,7 +17,14 @@ from qwenvl_prep.options import PlanKeywords, PlanOptions
 from qwenvl_prep.plan import ImagePlan, count_tokens, count_tokens_many, plan
 from qwenvl_prep.prepare import PreparedImage, prepare, prepare_many
 from qwenvl_prep.probe import ImageInfo, probe
-from qwenvl_prep.profiles import ModelProfile, get_model, list_models
+from qwenvl_prep.profiles import (
+    ModelProfile,
+    Prices,
+    PriceTier,
+    get_model,
+    list_models,
+    load_models,
+)
 from qwenvl_prep.reply import Reply, Usage
 from qwenvl_prep.request import chat_request, http_body
 from qwenvl_prep.resize import Resizer, backend, resize
@@ -36,6 +43,8 @@ __all__ = [
     "PlanKeywords",
     "PlanOptions",
     "PreparedImage",
+    "PriceTier",
+    "Prices",
     "QwenVLPrepError",
     "Reply",
     "RequestPlan",
@@ -55,6 +64,7 @@ __all__ = [
     "get_model",
     "http_body",
     "list_models",
+    "load_models",
     "plan",
     "prepare",
     "prepare_many",

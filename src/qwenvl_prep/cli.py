@@ -493,7 +493,10 @@ def models(name: str | None, as_json: bool) -> None:
             show.print_json(show.model_record(profile))
     else:
         show.print_table(show.models_table(list_models()))
-        steps.talk("Sources, dates and all numbers of one: qwenvl-prep models NAME")
+        steps.talk(
+            "in/out: CNY for a million tokens, smallest requests, early 2026. Sources, "
+            "dates and all numbers of one: qwenvl-prep models NAME"
+        )
 
 
 @cli.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})

@@ -7,6 +7,8 @@ import json
 import math
 import os
 import sys
+from dataclasses import asdict
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from qwenvl_prep.findings import Finding
     from qwenvl_prep.headers import ImageInfo
     from qwenvl_prep.prepare import PreparedImage
-    from qwenvl_prep.profiles import ModelProfile
+    from qwenvl_prep.profiles import ModelProfile, Prices
     from qwenvl_prep.validate import ValidationReport
 
 __all__ = [
@@ -35,6 +37,7 @@ __all__ = [
     "plain",
     "prepared_record",
     "prepared_table",
+    "price_text",
     "print_json",
     "print_table",
     "probe_record",
@@ -51,6 +54,17 @@ _UNMENDED = {
     "many-frames": "only one frame is seen",
     "colour-profile": "colours arrive changed",
 }
+
+# Areas of a profile that stand for a number of tokens.
+_BILLED_AREAS = frozenset(
+    {
+        "min_pixels",
+        "max_pixels",
+        "high_resolution_pixels",
+        "frame_min_pixels",
+        "frame_max_pixels",
+    }
+)
 
 # Wide enough that nothing is cut where no terminal sets a width.
 _WIDTH_WITHOUT_TERMINAL = 160
@@ -316,44 +330,79 @@ def models_table(models: Iterable[ModelProfile]) -> Table:
         "tokens/image",
         "high res",
         "input below",
-        "frames",
-        right=("factor", "tokens/image", "high res", "input below", "frames"),
+        "in/out",
+        right=("factor", "tokens/image", "high res", "input below", "in/out"),
     )
     for model in models:
         square = model.factor**2
         high = model.high_resolution_pixels
+        price = "–"
+        if model.prices is not None:
+            first = model.prices.tiers[0]
+            price = f"{first.input}/{first.output}"
         made.add_row(
             model.name + (" (retired)" if model.retired else ""),
             str(model.factor),
             f"{model.min_pixels // square}–{model.max_pixels // square:,}",
             f"{high // square:,}" if high else "–",
             f"{model.max_input_tokens:,}",
-            f"{model.min_frames}–{model.max_frames:,}" if model.max_frames else "–",
+            price,
         )
     return made
 
 
 def model_record(model: ModelProfile) -> dict[str, Any]:
     """Describe a model for ``--json``."""
-    record = {name: getattr(model, name) for name in model.__dataclass_fields__}
-    return {
-        name: str(value)
-        if isinstance(value, dt.date)
-        else list(value)
-        if isinstance(value, tuple)
-        else value
-        for name, value in record.items()
-    }
+    return {name: _as_json(value) for name, value in asdict(model).items()}
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _as_json(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_as_json(one) for one in value]
+    if isinstance(value, Decimal):
+        return float(value)
+    return str(value) if isinstance(value, dt.date) else value
 
 
 def model_details(model: ModelProfile) -> Table:
     """Show everything that is known about one model."""
     made = table("field", "value")
     for name, value in model_record(model).items():
-        shown = ", ".join(value) if isinstance(value, list) else value
-        text = f"{shown:,}" if type(shown) is int else str(shown)
-        made.add_row(name, plain(text))
+        lines = _field_text(name, value, model).splitlines()
+        made.add_row(name, "\n".join(plain(line) for line in lines))
     return made
+
+
+def _field_text(name: str, value: Any, model: ModelProfile) -> str:
+    if value is None or value == "":
+        return "–"
+    if name == "prices" and model.prices is not None:
+        return price_text(model.prices)
+    if isinstance(value, list):
+        return ", ".join(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        per_token = f" = {value // model.factor**2:,} tokens"
+        return f"{value:,}" + (per_token if name in _BILLED_AREAS else "")
+    return str(value)
+
+
+def price_text(prices: Prices) -> str:
+    """Give a price list as a person reads it, with its date."""
+    lines = []
+    for tier in prices.tiers:
+        until = "" if tier.up_to is None else f" up to {tier.up_to:,} input tokens"
+        lines.append(
+            f"{tier.input} in, {tier.output} out, {prices.currency} a million{until}"
+        )
+    lines.append(
+        f"Batch × {prices.batch_factor}, {prices.region}, {prices.date}, confidence "
+        f"{prices.confidence}"
+    )
+    return "\n".join(lines)
 
 
 def plain(text: str) -> str:

@@ -19,6 +19,7 @@ What can go wrong, in one tree.
     ├── BackendError (ValueError)    kernels were named that this CPU cannot run
     ├── UnknownModelError (LookupError)  no such profile; lists the nearest
     ├── ModelFeatureError (ValueError)   no video, no high resolution
+    ├── ModelTableError (ValueError)     a file of models that is not sound
     ├── BudgetError (ValueError)     images and text do not fit one request
     ├── RequestError (ValueError)    the API would refuse it as it stands
     └── SendError                    the request was not answered
@@ -78,6 +79,7 @@ __all__ = [
     "MissingKeyError",
     "ModelFeatureError",
     "ModelNotFoundError",
+    "ModelTableError",
     "NotAnImageError",
     "PayloadTooLargeError",
     "QuotaExhaustedError",
@@ -318,6 +320,10 @@ class ModelFeatureError(QwenVLPrepError, ValueError):
 
     model: str
     feature: str
+
+
+class ModelTableError(QwenVLPrepError, ValueError):
+    """A file of models of the user's own cannot be read, or is not sound."""
 
 
 class BudgetError(QwenVLPrepError, ValueError):

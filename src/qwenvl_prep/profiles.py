@@ -3,26 +3,137 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
-import tomllib
+import os
 from dataclasses import dataclass
-from importlib import resources
-from typing import TYPE_CHECKING, Any
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
-from qwenvl_prep.errors import ModelFeatureError, UnknownModelError
+from qwenvl_prep.errors import ModelFeatureError, ModelTableError, UnknownModelError
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-__all__ = ["DEFAULT_MODEL", "ModelProfile", "get_model", "list_models"]
+__all__ = [
+    "DEFAULT_MODEL",
+    "BoxConvention",
+    "ModelProfile",
+    "PriceTier",
+    "Prices",
+    "get_model",
+    "list_models",
+    "load_models",
+]
+
+BoxConvention: TypeAlias = Literal["relative-1000", "absolute-resized"]
 
 # Letters that a name has to share before its family is guessed: "qwen-".
 _SHORTEST_FAMILY = 5
 
 # The model of the document that this package reproduces.
 DEFAULT_MODEL = "qwen-vl-max"
+
+# Names a file of the user's own tables, read on top of ours.
+_USER_FILE = "QWENVL_PREP_MODELS"
+
+# What stands in tables of its own, under a name.
+_SHARED = ("limits", "frames", "prices")
+
+# Whole numbers that a profile holds; those that it may lack, and that may be 0.
+_OF_VIDEO = (
+    "min_frames",
+    "max_frames",
+    "frame_min_pixels",
+    "frame_max_pixels",
+    "video_pixels",
+)
+_MAY_LACK = frozenset(
+    {
+        *_OF_VIDEO,
+        "high_resolution_pixels",
+        "large_pixels",
+        "max_body_bytes",
+        "max_data_uris",
+        "max_images",
+        "max_thinking_input_tokens",
+    }
+)
+_COUNTS = (
+    "factor",
+    "marker_tokens",
+    "max_data_uri_bytes",
+    "max_file_bytes",
+    "max_input_tokens",
+    "max_output_tokens",
+    "max_pixels",
+    "max_ratio",
+    "max_string_length",
+    "max_url_bytes",
+    "min_pixels",
+    "min_side",
+    "recommended_pixels",
+    "template_tokens",
+    *sorted(_MAY_LACK),
+)
+_LEAST = {"marker_tokens": 0, "template_tokens": 0}
+
+
+@dataclass(frozen=True, slots=True)
+class PriceTier:
+    """
+    What a million tokens cost, in requests up to a size.
+
+    Attributes
+    ----------
+    input, output : decimal.Decimal
+        Price of a million tokens.
+    up_to : int or None
+        Most input tokens of a request that is charged at these prices; None: any.
+    """
+
+    input: Decimal
+    output: Decimal
+    up_to: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Prices:
+    """
+    What a model costs, with the date of the price list.
+
+    Attributes
+    ----------
+    tiers : tuple of PriceTier
+        Smallest requests first; a whole request is charged at the tier of its input.
+    batch_factor : decimal.Decimal
+        Share of the price that a Batch request costs.
+    currency, region : str
+        Whose prices these are.
+    source : str
+        Where they come from.
+    date : datetime.date
+        When they were read there.
+    confidence : {"H", "M", "L"}
+        How well they are known.
+    """
+
+    tiers: tuple[PriceTier, ...]
+    batch_factor: Decimal
+    currency: str
+    region: str
+    source: str
+    date: dt.date
+    confidence: str
+
+    def __repr__(self) -> str:
+        first = self.tiers[0]
+        more = f", {len(self.tiers)} tiers" if len(self.tiers) > 1 else ""
+        return (
+            f"<Prices {first.input}/{first.output} {self.currency} a million{more}, "
+            f"{self.date}>"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -40,26 +151,51 @@ class ModelProfile:
         Areas in pixels that an image is enlarged or shrunk to by default.
     high_resolution_pixels : int or None
         The cap under ``vl_high_resolution_images``; None where there is none.
+    high_resolution_wires : tuple of str
+        On which wires that can be asked for.
+    image_pixels : bool
+        Whether a request may set ``min_pixels`` and ``max_pixels`` for each image.
     recommended_pixels : int
         Area above which more pixels bring nothing; a recommendation, no limit.
     marker_tokens : int
         Tokens billed with every image beside its vision tokens.
+    template_tokens : int
+        Tokens of a short chat around its text, about: roles, markers, the default
+        system prompt.
     max_input_tokens, max_output_tokens : int
         The sum of all input must stay *below* the first.
+    max_thinking_input_tokens : int or None
+        The same while the model thinks; None where it does not, or it is not known.
     min_side : int
         Least pixels of a side.
     max_ratio : int
         Longest side over shortest side, at most.
-    max_file_bytes, max_data_uri_bytes : int
-        Largest file, and longest data URI, in bytes.
+    max_file_bytes, max_url_bytes, max_data_uri_bytes : int
+        Largest file, largest file behind an address, longest data URI, in bytes.
+    max_string_length : int
+        Most characters of any one string of a request.
+    max_body_bytes : int or None
+        Largest request; None, as the provider names none beside Batch files.
     formats : tuple of str
         Types that the API reads, by the names of :class:`~qwenvl_prep.ImageInfo`.
     large_pixels, large_formats : int or None, tuple of str
         Area above which only these types are read; None where all are.
-    max_images : int or None
-        Most images in one request, beside the token limit.
+    max_images, max_data_uris : int or None
+        Most images in one request, and most of them as data URIs, beside the token
+        limit.
     min_frames, max_frames : int or None
         Bounds for a video as a list of frames; None where it takes no video.
+    frame_min_pixels, frame_max_pixels : int or None
+        Areas in pixels that each frame is enlarged or shrunk to.
+    video_pixels : int or None
+        Area of all frames together, at most.
+    boxes : {"relative-1000", "absolute-resized"} or None
+        In what the model answers boxes: thousandths of the sides, or pixels of the
+        image as the API resized it.  None where no source says so.
+    stream_only : bool
+        Whether it answers as a stream only.
+    prices : Prices or None
+        What it costs; None where that is not known.
     source : str
         Where the numbers come from.
     date : datetime.date
@@ -80,26 +216,68 @@ class ModelProfile:
     min_pixels: int
     max_pixels: int
     high_resolution_pixels: int | None = None
+    high_resolution_wires: tuple[str, ...] = ()
+    image_pixels: bool = False
     recommended_pixels: int
     marker_tokens: int
+    template_tokens: int
     max_input_tokens: int
     max_output_tokens: int
+    max_thinking_input_tokens: int | None = None
     min_side: int
     max_ratio: int
     max_file_bytes: int
+    max_url_bytes: int
     max_data_uri_bytes: int
+    max_string_length: int
+    max_body_bytes: int | None = None
     formats: tuple[str, ...]
     large_pixels: int | None = None
     large_formats: tuple[str, ...] = ()
     max_images: int | None = None
+    max_data_uris: int | None = None
     min_frames: int | None = None
     max_frames: int | None = None
+    frame_min_pixels: int | None = None
+    frame_max_pixels: int | None = None
+    video_pixels: int | None = None
+    boxes: BoxConvention | None = None
+    stream_only: bool = False
+    prices: Prices | None = None
     source: str
     date: dt.date
     confidence: str
     retired: dt.date | None = None
     successor: str | None = None
     note: str = ""
+
+    def __post_init__(self) -> None:
+        for name in _COUNTS:
+            value = getattr(self, name)
+            if value is None and name in _MAY_LACK:
+                continue
+            if type(value) is not int or value < _LEAST.get(name, 1):
+                raise ValueError(
+                    f"Expected a whole number of at least {_LEAST.get(name, 1)} for "
+                    f"{name} of {self.name} but received {value!r}"
+                )
+        high = self.high_resolution_pixels or self.max_pixels
+        if not self.min_pixels <= self.max_pixels <= high:
+            raise ValueError(
+                f"Expected min_pixels <= max_pixels <= high_resolution_pixels for "
+                f"{self.name} but received {self.min_pixels:,}, {self.max_pixels:,} "
+                f"and {high:,}"
+            )
+        if self.boxes not in (None, *get_args(BoxConvention)):
+            raise ValueError(
+                f"Expected one of {', '.join(get_args(BoxConvention))} for boxes of "
+                f"{self.name} but received {self.boxes!r}"
+            )
+
+    @property
+    def takes_video(self) -> bool:
+        """Whether a video can be sent as a list of frames."""
+        return self.max_frames is not None
 
     def cap_pixels(self, *, high_resolution: bool = False) -> int:
         """
@@ -128,14 +306,21 @@ class ModelProfile:
         return self.large_formats if is_large else self.formats
 
     def replace(self, **changes: Any) -> ModelProfile:
-        """Give a copy with other numbers, for a model that has no row here."""
+        """
+        Give a copy with other numbers, for a model that has no row here.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If there is no such field, or the number is not sound.
+        """
         return dataclasses.replace(self, **changes)
 
     def __repr__(self) -> str:
         return (
             f"<ModelProfile {self.name}: factor {self.factor}, "
             f"cap {self.max_pixels // self.factor**2} tokens, "
-            f"input below {self.max_input_tokens:,}, {self.date}>"
+            f"input < {self.max_input_tokens:,}, {self.date}>"
         )
 
 
@@ -146,12 +331,16 @@ def get_model(name: str | ModelProfile) -> ModelProfile:
     Parameters
     ----------
     name : str or ModelProfile
-        Name as the API takes it; a profile is handed back as it is.
+        Name as the API takes it; a profile is handed back as it is.  The file named
+        by the environment's ``QWENVL_PREP_MODELS`` is read first, see
+        :func:`load_models`.
 
     Raises
     ------
     UnknownModelError
         If no profile has that name; it lists the nearest names.
+    ModelTableError
+        If the user's own file is not sound.
 
     Examples
     --------
@@ -160,14 +349,15 @@ def get_model(name: str | ModelProfile) -> ModelProfile:
     """
     if isinstance(name, ModelProfile):
         return name
-    profiles = _profiles()
+    profiles = _profiles(os.environ.get(_USER_FILE, ""))
     if name in profiles:
         return profiles[name]
-    nearest = _nearest(str(name))
+    nearest = _nearest(str(name), profiles)
     hint = f"did you mean {', '.join(nearest)}?" if nearest else "see list_models()."
     raise UnknownModelError(
         f"Expected the name of a known model but received {name!r}; {hint} For one "
-        f"that is not listed, pass get_model(...).replace(name=..., ...)",
+        f"that is not listed, pass get_model(...).replace(name=..., ...), or name a "
+        f"file of your own in {_USER_FILE}",
         name=str(name),
         nearest=nearest,
     )
@@ -175,52 +365,157 @@ def get_model(name: str | ModelProfile) -> ModelProfile:
 
 def list_models() -> tuple[ModelProfile, ...]:
     """
-    Give every profile, in the order of ``profiles.toml``.
+    Give every profile, in the order of ``profiles.toml``; the user's own come last.
 
     Examples
     --------
     >>> list_models()[0].name
     'qwen-vl-max'
     """
-    return tuple(_profiles().values())
+    return tuple(_profiles(os.environ.get(_USER_FILE, "")).values())
 
 
-def _nearest(name: str) -> tuple[str, ...]:
+def load_models(path: str | os.PathLike[str]) -> dict[str, ModelProfile]:
+    r"""
+    Read profiles of one's own from a file.
+
+    Parameters
+    ----------
+    path : str or path
+        A TOML file of ``[model.NAME]`` tables.  Each holds what differs from a known
+        model, which it names as ``like = "..."``; a name that is known already need
+        not say so.  Whole families may stand there too, in the form of the package's
+        own ``profiles.toml``.
+
+    Returns
+    -------
+    dict of str to ModelProfile
+        To be handed to the ``model`` of every function.  A file that the
+        environment's ``QWENVL_PREP_MODELS`` names is known by name everywhere, on the
+        command line too.
+
+    Raises
+    ------
+    ModelTableError
+        If the file cannot be read, or a table has an unknown or unsound value.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "models.toml")
+    >>> table = '[model.qwen9-vl]\nlike = "qwen3-vl-plus"\nfactor = 36'
+    >>> _ = path.write_text(table)
+    >>> load_models(path)["qwen9-vl"].factor
+    36
+    """
+    try:
+        text = Path(path).read_text("utf-8")
+        return _read_tables(text, _profiles(""))
+    except OSError as exc:
+        raise ModelTableError(
+            f"Expected a file of models that can be read but received {path}: "
+            f"{exc.strerror}"
+        ) from exc
+    except (ValueError, TypeError, LookupError, AttributeError) as exc:
+        reason = f"nothing is called {exc}" if isinstance(exc, LookupError) else exc
+        raise ModelTableError(
+            f"Expected tables of models in {path} but {reason}; the form is that of "
+            f"qwenvl_prep/profiles.toml"
+        ) from exc
+
+
+def _nearest(name: str, profiles: Iterable[str]) -> tuple[str, ...]:
     """Give up to three known names: those of its own family first, then those alike."""
+    import difflib
+
     family = "-".join(name.split("-")[:2])
     is_named = len(family) >= _SHORTEST_FAMILY
-    siblings = [known for known in _profiles() if is_named and known.startswith(family)]
+    siblings = [known for known in profiles if is_named and known.startswith(family)]
     ranked = [
         *difflib.get_close_matches(name, siblings, n=3, cutoff=0.0),
-        *difflib.get_close_matches(name, _profiles(), n=3, cutoff=0.6),
+        *difflib.get_close_matches(name, profiles, n=3, cutoff=0.6),
     ]
     return tuple(dict.fromkeys(ranked))[:3]
 
 
 @functools.cache
-def _profiles() -> dict[str, ModelProfile]:
-    text = resources.files("qwenvl_prep").joinpath("profiles.toml").read_text("utf-8")
-    tables = tomllib.loads(text)
+def _profiles(user_file: str) -> dict[str, ModelProfile]:
+    """Read the package's own tables, and the user's on top of them."""
+    if user_file:
+        return {**_profiles(""), **load_models(user_file)}
+    text = Path(__file__).with_name("profiles.toml").read_text("utf-8")
+    return _read_tables(text, {})
+
+
+def _read_tables(
+    text: str, known: Mapping[str, ModelProfile]
+) -> dict[str, ModelProfile]:
+    """Turn tables into profiles; *known* are the models that they may build on."""
+    import tomllib
+
+    # As they are written: 0.15 is a price, not the nearest double.
+    tables = tomllib.loads(text, parse_float=Decimal)
+    single = dict(tables.get("model", {}))
     profiles: dict[str, ModelProfile] = {}
-    for family, table in tables["family"].items():
-        shared = {
-            key: value for key, value in table.items() if key not in {"names", "limits"}
-        }
-        limits = {
-            key: value
-            for key, value in tables["limits"][table["limits"]].items()
-            if key not in {"source", "date"}
-        }
-        for name in table["names"]:
-            own = tables["model"].get(name, {})
-            profiles[name] = _profile(name, family, {**limits, **shared, **own})
+    for family, table in tables.get("family", {}).items():
+        shared = dict(table)
+        for name in shared.pop("names"):
+            values = {"family": family, **shared, **single.pop(name, {})}
+            profiles[name] = _profile(name, values, tables)
+    for name, table in single.items():
+        values = dict(table)
+        like = values.pop("like", name)
+        base = profiles.get(like) or known[like]
+        # What is said of the other name is not said of this one.
+        fresh = {} if like == name else {"retired": None, "successor": None, "note": ""}
+        own = _resolved(name, values, tables)
+        profiles[name] = dataclasses.replace(base, **{"name": name, **fresh, **own})
     return profiles
 
 
-def _profile(name: str, family: str, values: Mapping[str, Any]) -> ModelProfile:
+def _profile(
+    name: str, values: dict[str, Any], tables: Mapping[str, Any]
+) -> ModelProfile:
+    return ModelProfile(name=name, **_resolved(name, values, tables))
+
+
+def _resolved(
+    name: str, values: dict[str, Any], tables: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Put what is named in the place of the names, and check the rest."""
     fields = dict(values)
-    for name_of_list in ("formats", "large_formats"):
-        fields[name_of_list] = tuple(fields.get(name_of_list, ()))
+    named = {kind: fields.pop(kind, None) for kind in _SHARED}
+    below: dict[str, Any] = {}
+    for kind in ("limits", "frames"):
+        if named[kind] is not None:
+            below |= {
+                key: value
+                for key, value in tables[kind][named[kind]].items()
+                if key not in {"source", "date"}
+            }
+    fields = {**below, **fields}
+    if named["prices"]:
+        fields["prices"] = _prices(
+            {**tables["price-list"], **tables["prices"][named["prices"]]}
+        )
     if not fields.pop("video", True):
-        fields["min_frames"] = fields["max_frames"] = None
-    return ModelProfile(name=name, family=family, **fields)
+        fields |= dict.fromkeys(_OF_VIDEO)
+    unknown = sorted(set(fields) - set(ModelProfile.__dataclass_fields__))
+    if unknown:
+        raise ValueError(f"{name} has a {unknown[0]!r}, which no model has")
+    for key, value in fields.items():
+        if isinstance(value, list):
+            fields[key] = tuple(value)
+    return fields
+
+
+def _prices(table: Mapping[str, Any]) -> Prices:
+    tiers = tuple(
+        PriceTier(
+            input=Decimal(tier["input"]),
+            output=Decimal(tier["output"]),
+            up_to=tier.get("up_to"),
+        )
+        for tier in table["tiers"]
+    )
+    return Prices(**{**table, "tiers": tiers})

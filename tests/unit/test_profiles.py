@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+from decimal import Decimal
 
 import pytest
 
 import qwenvl_prep as qp
-from qwenvl_prep.errors import ModelFeatureError, UnknownModelError
+from qwenvl_prep.errors import (
+    ModelFeatureError,
+    ModelTableError,
+    UnknownModelError,
+)
 from qwenvl_prep.profiles import DEFAULT_MODEL
 
 SEED = [
@@ -242,7 +247,7 @@ def test_repr_is_one_short_line():
         assert len(repr(model)) < 100
     assert repr(qp.get_model("qwen-vl-max")) == (
         "<ModelProfile qwen-vl-max: factor 28, cap 1280 tokens, "
-        "input below 30,720, 2025-02-28>"
+        "input < 30,720, 2025-02-28>"
     )
 
 
@@ -252,3 +257,278 @@ def test_large_images_have_fewer_formats():
     assert newer.formats_for(3840 * 2160) == newer.formats
     assert newer.formats_for(3840 * 2160 + 1) == ("JPEG", "PNG")
     assert seed.formats_for(10**9) == seed.formats
+
+
+# ------------------------------------------------------------------ the whole family
+
+# One row a family: names, factor, tokens of an image at least, at most, in high
+# resolution, maximum input and output, frames, boxes, confidence.
+FAMILIES = [
+    (
+        (
+            "qwen-vl-max-2025-04-08 qwen-vl-max-2025-04-02 qwen-vl-max-2025-01-25 "
+            "qwen-vl-plus-2025-05-07 qwen-vl-plus-2025-01-25"
+        ),
+        *(28, 4, 1280, 16384, 129_024, 8_192, (4, 80), None, "M"),
+    ),
+    (
+        "qwen-vl-max-2024-12-30 qwen-vl-max-2024-11-19 qwen-vl-plus-2025-01-02",
+        *(28, 4, 1280, 16384, 30_720, 2_048, (4, 80), None, "M"),
+    ),
+    (
+        (
+            "qwen2.5-vl-72b-instruct qwen2.5-vl-32b-instruct qwen2.5-vl-7b-instruct "
+            "qwen2.5-vl-3b-instruct"
+        ),
+        *(28, 4, 1280, 16384, 129_024, 8_192, (4, 512), "absolute-resized", "M"),
+    ),
+    ("qvq-max", 28, 4, 1280, 16384, 106_496, 8_192, (4, 512), None, "M"),
+    (
+        "qwen-vl-max-2025-08-13 qwen-vl-plus-2025-08-15",
+        *(32, 4, 1280, 16384, 129_024, 8_192, (4, 80), None, "L"),
+    ),
+    ("qwen-vl-plus-2025-07-10", 32, 4, 1280, 16384, 30_720, 8_192, (4, 80), None, "L"),
+    (
+        "qwen3-vl-plus qwen3-vl-flash",
+        *(32, 64, 2560, 16384, 260_096, 32_768, (4, 2000), "relative-1000", "H"),
+    ),
+    (
+        (
+            "qwen3-vl-235b-a22b-instruct qwen3-vl-235b-a22b-thinking "
+            "qwen3-vl-32b-instruct qwen3-vl-32b-thinking qwen3-vl-30b-a3b-instruct "
+            "qwen3-vl-30b-a3b-thinking qwen3-vl-8b-instruct qwen3-vl-8b-thinking"
+        ),
+        *(32, 64, 2560, 16384, 126_976, 32_768, (4, 80), "relative-1000", "M"),
+    ),
+    (
+        (
+            "qwen3.5-plus qwen3.5-flash qwen3.5-397b-a17b qwen3.5-122b-a10b "
+            "qwen3.5-35b-a3b qwen3.5-27b qwen3.6-plus"
+        ),
+        *(32, 64, 2560, 16384, 260_096, 32_768, (4, 8000), "relative-1000", "M"),
+    ),
+    (
+        "qwen3.7-plus qwen3.8-max",
+        *(32, 64, 2560, 16384, 991_808, 131_072, (4, 8000), "relative-1000", "H"),
+    ),
+    (
+        (
+            "qwen-vl-ocr qwen-vl-ocr-2025-08-28 qwen-vl-ocr-2025-04-13 "
+            "qwen-vl-ocr-2024-10-28"
+        ),
+        *(28, 4, 8192, 30_000, 30_000, 8_192, (None, None), None, "M"),
+    ),
+    (
+        "qwen-vl-ocr-latest qwen-vl-ocr-2025-11-20 qwen3.5-ocr",
+        *(32, 3, 8192, 30_000, 30_000, 8_192, (None, None), None, "M"),
+    ),
+]
+ROWS = [(name, *row[1:]) for row in FAMILIES for name in row[0].split()]
+
+# In and out for a million tokens in CNY; the tier's end in input tokens.
+PRICES = {
+    "qwen3-vl-plus": [(32_768, 1, 10), (131_072, "1.5", 15), (262_144, 3, 30)],
+    "qwen3-vl-flash": [
+        (32_768, "0.15", "1.5"),
+        (131_072, "0.3", 3),
+        (262_144, "0.6", 6),
+    ],
+    "qwen-vl-max-2025-08-13": [(None, "1.6", 4)],
+    "qwen-vl-max": [(None, 3, 9)],
+    "qwen-vl-max-2025-04-08": [(None, 3, 9)],
+    "qwen-vl-max-0809": [(None, 3, 9)],
+    "qwen-vl-plus-2025-08-15": [(None, "0.8", 2)],
+    "qwen-vl-plus-0125": [(None, "1.5", "4.5")],
+    "qwen-vl-plus-2025-05-07": [(None, "1.5", "4.5")],
+    "qvq-max": [(None, 8, 32)],
+    "qwen-vl-ocr-2025-11-20": [(None, "0.3", "0.5")],
+}
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[row[0] for row in ROWS])
+def test_numbers_of_every_later_model(row):
+    """Prove the rows that came after the document which this package reproduces."""
+    name, factor, least, most, high, inputs, outputs, frames, boxes, confidence = row
+    model = qp.get_model(name)
+    square = factor**2
+    assert model.factor == factor
+    assert model.min_pixels == least * square
+    assert model.max_pixels == most * square
+    assert model.high_resolution_pixels == high * square
+    assert (model.max_input_tokens, model.max_output_tokens) == (inputs, outputs)
+    assert (model.min_frames, model.max_frames) == frames
+    assert model.takes_video == (frames[0] is not None)
+    assert model.boxes == boxes
+    assert model.confidence == confidence
+
+
+def test_every_model_stands_in_a_table_of_these_tests():
+    """Prove that no name slipped in without its numbers being stated twice."""
+    told = {*SEED, *SEED_FIRST, *THIRD, *(row[0] for row in ROWS)}
+    assert {model.name for model in qp.list_models()} == told
+
+
+@pytest.mark.parametrize("name", PRICES)
+def test_prices_of_early_2026(name):
+    """Prove the prices, their date, and that Batch costs half."""
+    prices = qp.get_model(name).prices
+    told = [
+        qp.PriceTier(input=Decimal(into), output=Decimal(out), up_to=end)
+        for end, into, out in PRICES[name]
+    ]
+    assert list(prices.tiers) == told
+    assert prices.currency == "CNY"
+    assert prices.batch_factor == Decimal("0.5")
+    assert prices.date.year == 2026
+    assert prices.confidence == "M"
+
+
+def test_what_no_source_prices_has_no_price():
+    """Prove that a model without a published price is not given a sibling's."""
+    for name in ("qwen2-vl-7b-instruct", "qwen3.7-plus", "qwen-vl-plus-0809"):
+        assert qp.get_model(name).prices is None
+
+
+def test_thinking_streaming_and_bytes():
+    """Prove what single families have of their own."""
+    assert qp.get_model("qwen3-vl-plus").max_thinking_input_tokens == 258_048
+    assert qp.get_model("qwen3.8-max").max_thinking_input_tokens == 983_616
+    assert qp.get_model("qwen-vl-max").max_thinking_input_tokens is None
+    assert [m.name for m in qp.list_models() if m.stream_only] == ["qvq-max"]
+    assert qp.get_model("qwen3-vl-plus").max_url_bytes == 20 * 1024**2
+    assert qp.get_model("qwen-vl-max").max_url_bytes == 10 * 1024**2
+    assert qp.get_model("qwen3.7-plus").max_images == 2048
+    assert qp.get_model("qwen3-vl-plus").max_data_uris == 250
+    assert qp.get_model("qwen-vl-max").high_resolution_wires == ("dashscope",)
+    assert qp.get_model("qwen3-vl-plus").high_resolution_wires == (
+        "dashscope",
+        "openai",
+    )
+    # A live record each: about 26 tokens around a short question, and 17 later.
+    assert qp.get_model("qwen-vl-max").template_tokens == 26
+    assert qp.get_model("qwen3.7-plus").template_tokens == 17
+
+
+@pytest.mark.parametrize("model", qp.list_models(), ids=lambda model: model.name)
+def test_video_limits_are_whole(model):
+    """Prove that a model has all limits of a video or none, in order."""
+    limits = (
+        model.min_frames,
+        model.max_frames,
+        model.frame_min_pixels,
+        model.frame_max_pixels,
+        model.video_pixels,
+    )
+    assert all(limits) or not any(limits)
+    if model.takes_video:
+        assert model.frame_min_pixels < model.frame_max_pixels < model.video_pixels
+        assert model.frame_min_pixels % model.factor**2 == 0
+        assert model.frame_max_pixels % model.factor**2 == 0
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "name", "size", "billed"),
+    [
+        (512, 512, "qwen-vl-max", (504, 504), 326),
+        (1280, 1280, "qwen-vl-max", (980, 980), 1227),
+        (1365, 2048, "qwen-vl-max-latest", (812, 1204), 1249),
+        (1365, 2048, "qwen3.7-plus", (1312, 1952), 2503),
+    ],
+)
+def test_published_records(height, width, name, size, billed):
+    """Prove the published bills, each by the model that they were made for."""
+    model = qp.get_model(name)
+    caps = {"min_pixels": model.min_pixels, "max_pixels": model.max_pixels}
+    assert qp.smart_resize(height, width, factor=model.factor, **caps) == size
+    assert int(qp.count_tokens_many([height], [width], model=name)[0]) == billed
+
+
+# ------------------------------------------------------------------ tables of one's own
+
+
+def test_a_file_of_ones_own_is_known_by_name(tmp_path, monkeypatch):
+    """Prove that the named file adds models, changes known ones, and nothing else."""
+    path = tmp_path / "models.toml"
+    path.write_text(
+        """
+        [model.qwen9-vl]
+        like = "qwen3-vl-plus"
+        max_pixels = 4_194_304
+        prices = "mine"
+        [model.qwen-vl-max]
+        max_input_tokens = 129_024
+        [prices.mine]
+        tiers = [{ input = 0.1, output = 0.2 }]
+        [price-list]
+        source = "a letter"
+        date = 2026-11-01
+        confidence = "M"
+        currency = "USD"
+        region = "Singapore"
+        batch_factor = 0.5
+        """
+    )
+    own = qp.load_models(path)
+    assert list(own) == ["qwen9-vl", "qwen-vl-max"]
+    with pytest.raises(UnknownModelError):
+        qp.get_model("qwen9-vl")
+    monkeypatch.setenv("QWENVL_PREP_MODELS", str(path))
+    model = qp.get_model("qwen9-vl")
+    assert model.max_pixels == 4_194_304
+    assert model.name == "qwen9-vl"
+    assert model.min_pixels == 65_536
+    assert model.prices.tiers[0].input == Decimal("0.1")
+    assert qp.get_model("qwen-vl-max").max_input_tokens == 129_024
+    assert qp.get_model("qwen-vl-max").retired  # the rest of the row stays
+    assert qp.list_models()[-1].name == "qwen9-vl"
+    assert qp.get_model("qwen-vl-plus").max_input_tokens == 30_720
+
+
+def test_a_copy_of_a_retired_model_is_not_retired(tmp_path):
+    """Prove that what is said of one name is not said of one that is built on it."""
+    path = tmp_path / "models.toml"
+    path.write_text('[model.mine]\nlike = "qwen-vl-max"')
+    mine = qp.load_models(path)["mine"]
+    assert (mine.retired, mine.successor, mine.note) == (None, None, "")
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "[model.mine",
+        "[model.mine]",
+        '[model.mine]\nlike = "qwen-none"',
+        '[model.mine]\nlike = "qwen-vl-max"\nfactr = 28',
+        '[model.mine]\nlike = "qwen-vl-max"\nfactor = "28"',
+        '[model.mine]\nlike = "qwen-vl-max"\nfactor = 0',
+        '[model.mine]\nlike = "qwen-vl-max"\nmax_pixels = 12',
+        '[model.mine]\nlike = "qwen-vl-max"\nprices = "none"',
+        '[model.mine]\nlike = "qwen-vl-max"\nboxes = "inches"',
+        "model = 3",
+        '[family.mine]\nnames = ["a"]\nfactor = 28',
+        "[family.mine]\nfactor = 28",
+    ],
+)
+def test_unsound_tables_are_refused(tmp_path, table):
+    """Prove that each mistake in a file is an error of ours that names the file."""
+    path = tmp_path / "models.toml"
+    path.write_text(table)
+    with pytest.raises(ModelTableError, match=r"models\.toml"):
+        qp.load_models(path)
+
+
+def test_a_missing_file_is_refused(tmp_path, monkeypatch):
+    """Prove that a name in the environment that leads nowhere is told."""
+    monkeypatch.setenv("QWENVL_PREP_MODELS", str(tmp_path / "none.toml"))
+    with pytest.raises(ModelTableError, match=r"none\.toml"):
+        qp.get_model("qwen-vl-max")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"factor": 0}, {"factor": 28.0}, {"max_pixels": 1}, {"max_images": 0}],
+)
+def test_replace_refuses_unsound_numbers(changes):
+    """Prove that a profile cannot be made with a number that nothing can hold."""
+    with pytest.raises(ValueError, match="Expected"):
+        qp.get_model("qwen-vl-max").replace(**changes)
