@@ -1,87 +1,126 @@
 """Pictures made ready for Qwen-VL: legal, upright, counted, encoded and budgeted."""
 
-from typing import TYPE_CHECKING, Any
+import sys
 
-# Functions that share a name with their module are imported here once, after which
-# the name means the function. None of these modules loads a heavy library by itself.
-from qwenvl_prep import errors
-from qwenvl_prep._version import __version__
-from qwenvl_prep.budget import RequestPlan, count_fitting, fit
-from qwenvl_prep.data_uri import from_data_uri, to_data_uri
-from qwenvl_prep.errors import QwenVLPrepError
-from qwenvl_prep.fidelity import FidelityReport
-from qwenvl_prep.findings import Finding
-from qwenvl_prep.geometry import smart_resize, smart_resize_many
-from qwenvl_prep.limits import Limits
-from qwenvl_prep.options import PlanKeywords, PlanOptions
-from qwenvl_prep.plan import ImagePlan, count_tokens, count_tokens_many, plan
-from qwenvl_prep.prepare import PreparedImage, prepare, prepare_many
-from qwenvl_prep.probe import ImageInfo, probe
-from qwenvl_prep.profiles import (
-    ModelProfile,
-    Prices,
-    PriceTier,
-    get_model,
-    list_models,
-    load_models,
-)
-from qwenvl_prep.reply import Reply, Usage
-from qwenvl_prep.request import chat_request, http_body
-from qwenvl_prep.resize import Resizer, backend, resize
-from qwenvl_prep.validate import ValidationReport, validate
+from qwenvl_prep._version import __version__ as __version__
 
+# Type checkers take any variable of this name for true; typing would have to be loaded.
+TYPE_CHECKING = False
+
+# Nothing is loaded before it is used. A public name is one line here, and one line with
+# its home below; a test holds the two together.
 if TYPE_CHECKING:
-    from qwenvl_prep.sender import Sender
+    from qwenvl_prep import errors as errors
+    from qwenvl_prep.budget import RequestPlan as RequestPlan
+    from qwenvl_prep.budget import count_fitting as count_fitting
+    from qwenvl_prep.budget import fit as fit
+    from qwenvl_prep.data_uri import from_data_uri as from_data_uri
+    from qwenvl_prep.data_uri import to_data_uri as to_data_uri
+    from qwenvl_prep.errors import QwenVLPrepError as QwenVLPrepError
+    from qwenvl_prep.fidelity import FidelityReport as FidelityReport
+    from qwenvl_prep.findings import Finding as Finding
+    from qwenvl_prep.geometry import smart_resize as smart_resize
+    from qwenvl_prep.geometry import smart_resize_many as smart_resize_many
+    from qwenvl_prep.limits import Limits as Limits
+    from qwenvl_prep.options import PlanKeywords as PlanKeywords
+    from qwenvl_prep.options import PlanOptions as PlanOptions
+    from qwenvl_prep.plan import ImagePlan as ImagePlan
+    from qwenvl_prep.plan import count_tokens as count_tokens
+    from qwenvl_prep.plan import count_tokens_many as count_tokens_many
+    from qwenvl_prep.plan import plan as plan
+    from qwenvl_prep.prepare import PreparedImage as PreparedImage
+    from qwenvl_prep.prepare import prepare as prepare
+    from qwenvl_prep.prepare import prepare_many as prepare_many
+    from qwenvl_prep.probe import ImageInfo as ImageInfo
+    from qwenvl_prep.probe import probe as probe
+    from qwenvl_prep.profiles import ModelProfile as ModelProfile
+    from qwenvl_prep.profiles import Prices as Prices
+    from qwenvl_prep.profiles import PriceTier as PriceTier
+    from qwenvl_prep.profiles import get_model as get_model
+    from qwenvl_prep.profiles import list_models as list_models
+    from qwenvl_prep.profiles import load_models as load_models
+    from qwenvl_prep.reply import Reply as Reply
+    from qwenvl_prep.reply import Usage as Usage
+    from qwenvl_prep.request import chat_request as chat_request
+    from qwenvl_prep.request import http_body as http_body
+    from qwenvl_prep.resize import Resizer as Resizer
+    from qwenvl_prep.resize import backend as backend
+    from qwenvl_prep.resize import resize as resize
+    from qwenvl_prep.sender import Sender as Sender
+    from qwenvl_prep.validate import ValidationReport as ValidationReport
+    from qwenvl_prep.validate import validate as validate
 
-__all__ = [
-    "FidelityReport",
-    "Finding",
-    "ImageInfo",
-    "ImagePlan",
-    "Limits",
-    "ModelProfile",
-    "PlanKeywords",
-    "PlanOptions",
-    "PreparedImage",
-    "PriceTier",
-    "Prices",
-    "QwenVLPrepError",
-    "Reply",
-    "RequestPlan",
-    "Resizer",
-    "Sender",
-    "Usage",
-    "ValidationReport",
-    "__version__",
-    "backend",
-    "chat_request",
-    "count_fitting",
-    "count_tokens",
-    "count_tokens_many",
-    "errors",
-    "fit",
-    "from_data_uri",
-    "get_model",
-    "http_body",
-    "list_models",
-    "load_models",
-    "plan",
-    "prepare",
-    "prepare_many",
-    "probe",
-    "resize",
-    "smart_resize",
-    "smart_resize_many",
-    "to_data_uri",
-    "validate",
-]
+# Which module gives a name; None where it is a module itself.
+_HOMES = {
+    "FidelityReport": "fidelity",
+    "Finding": "findings",
+    "ImageInfo": "probe",
+    "ImagePlan": "plan",
+    "Limits": "limits",
+    "ModelProfile": "profiles",
+    "PlanKeywords": "options",
+    "PlanOptions": "options",
+    "PreparedImage": "prepare",
+    "PriceTier": "profiles",
+    "Prices": "profiles",
+    "QwenVLPrepError": "errors",
+    "Reply": "reply",
+    "RequestPlan": "budget",
+    "Resizer": "resize",
+    "Sender": "sender",
+    "Usage": "reply",
+    "ValidationReport": "validate",
+    "backend": "resize",
+    "chat_request": "request",
+    "count_fitting": "budget",
+    "count_tokens": "plan",
+    "count_tokens_many": "plan",
+    "errors": None,
+    "fit": "budget",
+    "from_data_uri": "data_uri",
+    "get_model": "profiles",
+    "http_body": "request",
+    "list_models": "profiles",
+    "load_models": "profiles",
+    "plan": "plan",
+    "prepare": "prepare",
+    "prepare_many": "prepare",
+    "probe": "probe",
+    "resize": "resize",
+    "smart_resize": "geometry",
+    "smart_resize_many": "geometry",
+    "to_data_uri": "data_uri",
+    "validate": "validate",
+}
+
+__all__ = sorted([*_HOMES, "__version__"])
 
 
-def __getattr__(name: str) -> Any:
-    # Only who sends pays for loading the HTTP library.
-    if name == "Sender":
-        from qwenvl_prep.sender import Sender
+# Hidden from type checkers, which would take any name for one of ours.
+if not TYPE_CHECKING:
 
-        return Sender
-    message = f"module {__name__!r} has no attribute {name!r}"
-    raise AttributeError(message)
+    class _Package(type(sys)):
+        """Keeps the name of a function that shares it with its module."""
+
+        def __setattr__(self, name: str, value: object) -> None:
+            # Who loads a module puts it into its package, under the module's name.
+            if isinstance(value, type(sys)) and _HOMES.get(name) == name:
+                value = getattr(value, name)
+            super().__setattr__(name, value)
+
+    sys.modules[__name__].__class__ = _Package
+
+    def __getattr__(name: str) -> object:
+        if name not in _HOMES:
+            message = f"module {__name__!r} has no attribute {name!r}"
+            raise AttributeError(message)
+        from importlib import import_module
+
+        home = _HOMES[name]
+        module = import_module(f"{__name__}.{home or name}")
+        value = getattr(module, name) if home else module
+        globals()[name] = value
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -193,6 +193,11 @@ def test_light_work_loads_no_heavy_library(work):
         f"import sys, qwenvl_prep\nPNG = {png}\n{work}\n"
         f"print([name for name in {HEAVY} if name in sys.modules])"
     )
+    assert run_alone(code) == "[]"
+
+
+def run_alone(code: str) -> str:
+    """Give what a fresh process prints, which says nothing else."""
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
@@ -201,7 +206,7 @@ def test_light_work_loads_no_heavy_library(work):
         check=False,
     )
     assert done.stderr == ""
-    assert done.stdout.strip() == "[]"
+    return done.stdout.strip()
 
 
 # ----------------------------------------------------------------------------- names
@@ -215,6 +220,62 @@ def test_public_names_are_sorted_and_there():
         assert getattr(qwenvl_prep, name) is not None
     with pytest.raises(AttributeError, match="nothing_of_that_name"):
         qwenvl_prep.nothing_of_that_name  # noqa: B018
+
+
+def test_public_names_stand_in_both_lists():
+    """What type checkers read of the package is what it gives when it runs."""
+    tree = ast.parse((PACKAGE / "__init__.py").read_text("utf-8"))
+    typed = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("qwenvl_prep"):
+            (alias,) = node.names
+            # Said twice, a name is one that type checkers let others import.
+            assert alias.asname == alias.name
+            typed[alias.name] = node.module.partition(".")[2] or None
+    assert typed.pop("__version__") == "_version"
+    assert typed == qwenvl_prep._HOMES
+    assert set(qwenvl_prep.__all__) == {*typed, "__version__"}
+    assert set(qwenvl_prep.__all__) <= set(dir(qwenvl_prep))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import qwenvl_prep",
+        "import qwenvl_prep; import qwenvl_prep.NAME",
+        "import qwenvl_prep; from qwenvl_prep.NAME import NAME",
+        "import qwenvl_prep; qwenvl_prep.NAME; import qwenvl_prep.NAME",
+        "import qwenvl_prep.sender as sender, qwenvl_prep",
+        "from qwenvl_prep import *; import qwenvl_prep",
+    ],
+)
+def test_function_keeps_its_name_from_its_module(code):
+    """Whatever was loaded before, a name that is also a module's is the function."""
+    names = [name for name, home in qwenvl_prep._HOMES.items() if home == name]
+    assert names == ["plan", "prepare", "probe", "resize", "validate"]
+    for name in names:
+        told = run_alone(
+            f"{code.replace('NAME', name)}\n"
+            f"import sys, types\n"
+            f"from qwenvl_prep import {name} as given\n"
+            f"assert given is qwenvl_prep.{name}\n"
+            f"module = sys.modules['qwenvl_prep.{name}']\n"
+            f"assert isinstance(module, types.ModuleType)\n"
+            f"assert given is module.{name}\n"
+            f"print(type(given).__name__)"
+        )
+        assert told == "function"
+
+
+def test_import_loads_nothing_of_ours():
+    """A name is loaded when it is used, and then once."""
+    loaded = "[name for name in sys.modules if name.startswith('qwenvl_prep.')]"
+    told = run_alone(
+        f"import sys, qwenvl_prep\nprint({loaded})\n"
+        f"qwenvl_prep.smart_resize\n"
+        f"print('smart_resize' in vars(qwenvl_prep), 'qwenvl_prep.plan' in {loaded})"
+    )
+    assert told.splitlines() == ["['qwenvl_prep._version']", "True False"]
 
 
 def test_public_names_are_explained():
