@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from qwenvl_prep.budget import RequestPlan as RequestPlan
     from qwenvl_prep.budget import count_fitting as count_fitting
     from qwenvl_prep.budget import fit as fit
+    from qwenvl_prep.cost import Cost as Cost
+    from qwenvl_prep.cost import cost as cost
+    from qwenvl_prep.cost import cost_many as cost_many
+    from qwenvl_prep.cost import cost_of as cost_of
     from qwenvl_prep.data_uri import from_data_uri as from_data_uri
     from qwenvl_prep.data_uri import to_data_uri as to_data_uri
     from qwenvl_prep.errors import QwenVLPrepError as QwenVLPrepError
@@ -39,6 +43,8 @@ if TYPE_CHECKING:
     from qwenvl_prep.profiles import get_model as get_model
     from qwenvl_prep.profiles import list_models as list_models
     from qwenvl_prep.profiles import load_models as load_models
+    from qwenvl_prep.reconcile import Reconciliation as Reconciliation
+    from qwenvl_prep.reconcile import reconcile as reconcile
     from qwenvl_prep.reply import Reply as Reply
     from qwenvl_prep.reply import Usage as Usage
     from qwenvl_prep.request import chat_request as chat_request
@@ -46,12 +52,15 @@ if TYPE_CHECKING:
     from qwenvl_prep.resize import Resizer as Resizer
     from qwenvl_prep.resize import backend as backend
     from qwenvl_prep.resize import resize as resize
+    from qwenvl_prep.scenarios import Scenario as Scenario
+    from qwenvl_prep.scenarios import what_if as what_if
     from qwenvl_prep.sender import Sender as Sender
     from qwenvl_prep.validate import ValidationReport as ValidationReport
     from qwenvl_prep.validate import validate as validate
 
 # Which module gives a name; None where it is a module itself.
 _HOMES = {
+    "Cost": "cost",
     "FidelityReport": "fidelity",
     "Finding": "findings",
     "ImageInfo": "probe",
@@ -64,14 +73,19 @@ _HOMES = {
     "PriceTier": "profiles",
     "Prices": "profiles",
     "QwenVLPrepError": "errors",
+    "Reconciliation": "reconcile",
     "Reply": "reply",
     "RequestPlan": "budget",
     "Resizer": "resize",
+    "Scenario": "scenarios",
     "Sender": "sender",
     "Usage": "reply",
     "ValidationReport": "validate",
     "backend": "resize",
     "chat_request": "request",
+    "cost": "cost",
+    "cost_many": "cost",
+    "cost_of": "cost",
     "count_fitting": "budget",
     "count_tokens": "plan",
     "count_tokens_many": "plan",
@@ -86,11 +100,13 @@ _HOMES = {
     "prepare": "prepare",
     "prepare_many": "prepare",
     "probe": "probe",
+    "reconcile": "reconcile",
     "resize": "resize",
     "smart_resize": "geometry",
     "smart_resize_many": "geometry",
     "to_data_uri": "data_uri",
     "validate": "validate",
+    "what_if": "scenarios",
 }
 
 __all__ = sorted([*_HOMES, "__version__"])

@@ -23,6 +23,7 @@ from qwenvl_prep import cli_steps as steps
 from qwenvl_prep import cli_tables as show
 from qwenvl_prep._version import __version__
 from qwenvl_prep.budget import fit as fit_images
+from qwenvl_prep.cli_cost import cost_command, reconcile_command
 from qwenvl_prep.cli_options import (
     ASKING,
     HIGH,
@@ -506,3 +507,7 @@ def bench(arguments: tuple[str, ...]) -> None:
     from qwenvl_prep.bench import main as bench_main
 
     sys.exit(bench_main(list(arguments)))
+
+
+cli.add_command(cost_command)
+cli.add_command(reconcile_command)

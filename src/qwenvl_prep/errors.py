@@ -18,6 +18,7 @@ What can go wrong, in one tree.
     ├── ForkedProcessError           libvips was used before this process was forked
     ├── BackendError (ValueError)    kernels were named that this CPU cannot run
     ├── UnknownModelError (LookupError)  no such profile; lists the nearest
+    ├── UnknownPriceError (LookupError)  a model whose prices are not known
     ├── ModelFeatureError (ValueError)   no video, no high resolution
     ├── ModelTableError (ValueError)     a file of models that is not sound
     ├── BudgetError (ValueError)     images and text do not fit one request
@@ -90,6 +91,7 @@ __all__ = [
     "SourceError",
     "ThrottledError",
     "UnknownModelError",
+    "UnknownPriceError",
     "UnreadableReplyError",
     "UnsupportedFormatError",
 ]
@@ -304,6 +306,19 @@ class UnknownModelError(QwenVLPrepError, LookupError):
 
     name: str
     nearest: tuple[str, ...]
+
+
+class UnknownPriceError(QwenVLPrepError, LookupError):
+    """
+    No price is known for the model.
+
+    Attributes
+    ----------
+    model : str
+        Name of the model.
+    """
+
+    model: str
 
 
 class ModelFeatureError(QwenVLPrepError, ValueError):

@@ -22,11 +22,13 @@ from qwenvl_prep import cli, list_models, validate
 COMMANDS = (
     "bench",
     "check",
+    "cost",
     "count",
     "fit",
     "models",
     "prepare",
     "probe",
+    "reconcile",
     "request",
     "send",
 )

@@ -37,12 +37,17 @@ LAYERS = [
     {"within"},
     {"prepare"},
     {"budget"},
+    {"cost"},
+    {"scenarios"},
     {"request"},
     {"reply"},
+    {"bills", "billed_rule"},
+    {"reconcile"},
     {"sender"},
     {"cli_inputs", "cli_options", "cli_tables", "bench_pictures", "bench_peers"},
     {"bench_header", "bench_measure", "bench_rivals"},
     {"cli_steps", "bench_cases"},
+    {"cli_cost"},
     {"bench_targets"},
     {"bench_large"},
     {"bench"},
@@ -180,8 +185,22 @@ HEAVY = ["numpy", "PIL", "pyvips", "httpx2", "rich", "click", "pillow_heif"]
         "qwenvl_prep.plan(PNG)",
         "qwenvl_prep.validate(PNG)",
         "qwenvl_prep.fit([PNG])",
+        "qwenvl_prep.cost_of(qwenvl_prep.fit([PNG]), 100)",
+        "qwenvl_prep.what_if([PNG])",
+        "qwenvl_prep.reconcile([])",
     ],
-    ids=["import", "size", "model", "count", "plan", "validate", "fit"],
+    ids=[
+        "import",
+        "size",
+        "model",
+        "count",
+        "plan",
+        "validate",
+        "fit",
+        "cost",
+        "what if",
+        "reconcile",
+    ],
 )
 def test_light_work_loads_no_heavy_library(work):
     """Importing, counting and planning load neither numpy nor any decoder."""
@@ -252,7 +271,8 @@ def test_public_names_stand_in_both_lists():
 def test_function_keeps_its_name_from_its_module(code):
     """Whatever was loaded before, a name that is also a module's is the function."""
     names = [name for name, home in qwenvl_prep._HOMES.items() if home == name]
-    assert names == ["plan", "prepare", "probe", "resize", "validate"]
+    functions = ("plan", "prepare", "probe", "resize", "validate")
+    assert names == sorted((*functions, "cost", "reconcile"))
     for name in names:
         told = run_alone(
             f"{code.replace('NAME', name)}\n"

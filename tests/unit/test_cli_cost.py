@@ -1,0 +1,305 @@
+"""The commands about money: tables that fit, exact JSON, and a status that tells."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import types
+import warnings
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import pytest
+from PIL import Image
+
+import qwenvl_prep as qp
+from qwenvl_prep import cli
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PLUS = "qwen3-vl-plus"
+
+
+class Result(types.SimpleNamespace):
+    """What a run left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[dict]:
+        """Every line of stdout, as JSON."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Give a function that runs the command line in this process."""
+
+    def run_(*words, stdin: bytes = b"") -> Result:
+        monkeypatch.setattr(sys, "argv", ["qwenvl-prep", *map(str, words)])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        with warnings.catch_warnings(), pytest.raises(SystemExit) as left:
+            cli.main()
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.out + captured.err
+        return Result(code=left.value.code, out=captured.out, err=captured.err)
+
+    return run_
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """Give pictures of known sizes and a file that is none."""
+    Image.new("RGB", (1280, 1280)).save(tmp_path / "a.png")
+    Image.new("RGB", (512, 512)).save(tmp_path / "b.png")
+    (tmp_path / "notes.txt").write_bytes(b"not a picture\n")
+    return tmp_path
+
+
+# ------------------------------------------------------------------------------ cost
+
+
+def test_each_image_is_a_request(run, folder):
+    """By default the question is asked of every image by itself."""
+    seen = run("cost", folder, "--text-tokens", 10, "--output-tokens", 100, "--json")
+    assert seen.code == 0, seen.err
+    first = seen.lines[0]
+    # The worked table of RULES: 1227 and 326 tokens; the template is 26.
+    assert first["input_tokens"] == 1227 + 326 + 2 * 36
+    assert (first["requests"], first["images"]) == (2, 2)
+    wanted = qp.cost_many([1263, 362], 100)
+    assert Decimal(first["cost"]) == wanted.total
+    assert Decimal(first["input_cost"]) + Decimal(first["output_cost"]) == wanted.total
+    assert first["price_date"] == str(wanted.date)
+    assert first["currency"] == "CNY"
+    assert first["notes"]
+    labels = [line["label"] for line in seen.lines]
+    assert labels == ["default cap", "high resolution", "default cap by Batch"]
+    assert Decimal(seen.lines[2]["cost"]) * 2 == wanted.total
+    assert seen.lines[2]["batch"]
+
+
+def test_together_is_one_request(run, folder):
+    seen = run("cost", folder, "--together", "--json")
+    assert [line["requests"] for line in seen.lines] == [1, 1, 1]
+    assert seen.lines[0]["input_tokens"] == 1227 + 326 + 26
+
+
+def test_rows_that_are_asked_for(run, folder):
+    """Caps, models and Batch become rows; the first is what the options say."""
+    seen = run(
+        "cost",
+        folder,
+        "--high-resolution",
+        "--max-tokens",
+        300,
+        "--max-tokens",
+        600,
+        "--compare",
+        f"{PLUS}, qwen3-vl-flash",
+        "--batch",
+        "--json",
+    )
+    assert [(line["model"], line["label"]) for line in seen.lines] == [
+        ("qwen-vl-max", "high resolution by Batch"),
+        ("qwen-vl-max", "default cap by Batch"),
+        ("qwen-vl-max", "up to 300 tokens, high res. by Batch"),
+        ("qwen-vl-max", "up to 600 tokens, high res. by Batch"),
+        (PLUS, "high resolution by Batch"),
+        ("qwen3-vl-flash", "high resolution by Batch"),
+    ]
+    assert seen.lines[0]["image_tokens"] == 2118 + 326
+
+
+def test_the_table_fits_a_terminal(run, folder):
+    """Every row stands on one line of 80 columns, with the date of its prices."""
+    seen = run(
+        "cost", folder, "-m", PLUS, "--max-tokens", 4000, "--compare", "qwen-vl-max"
+    )
+    assert seen.code == 0
+    rows = seen.out.splitlines()
+    assert max(map(len, rows)) <= 80
+    dates = [row for row in rows if str(qp.get_model(PLUS).prices.date) in row]
+    assert len(dates) == 5
+    assert "−50 %" in rows[-1]
+    assert "months old" in seen.err
+    assert "mainland China" in seen.err
+
+
+def test_quiet_has_no_talk(run, folder):
+    seen = run("cost", folder, "-q")
+    assert seen.err == ""
+    assert "default cap" in seen.out
+
+
+def test_a_bad_picture_is_named_and_the_others_priced(run, folder):
+    """An unreadable and an illegal picture are refused, with their names."""
+    (folder / "c.jpg").write_bytes(b"\xff\xd8\xff\xe0 broken")
+    Image.new("RGB", (300, 8)).save(folder / "d.png")
+    seen = run("cost", folder)
+    assert seen.code == 1
+    assert "c.jpg" in seen.err
+    assert "d.png" in seen.err
+    assert "default cap" in seen.out
+    lines = run("cost", folder, "--json").lines
+    assert "error" in lines[0]
+    assert lines[1]["images"] == 2
+    assert lines[1]["refused"][0]["file"].endswith("d.png")
+    assert run("cost", folder / "c.jpg").code == 1
+    assert run("cost", folder / "d.png").code == 1
+
+
+def test_what_does_not_fit_has_no_price(run, folder):
+    """Thirty large images in one request are refused by the API, so cost nothing."""
+    many = [folder / "a.png"] * 30
+    seen = run("cost", *many, "--together", "--json")
+    assert seen.code == 1
+    assert seen.lines[0]["cost"] is None
+    assert "first 25 of 30" in seen.lines[0]["problem"]
+    assert "first 25 of 30" in run("cost", *many, "--together").err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("-m", "qwen-nothing"),
+        ("--compare", "qwen-nothing"),
+        ("--max-tokens", "3"),
+        ("--max-tokens", "0"),
+        ("--output-tokens", "-1"),
+        ("-m", "qwen-vl-plus", "--high-resolution"),
+    ],
+)
+def test_wrong_usage_is_status_2(run, folder, words):
+    seen = run("cost", folder, *words)
+    assert seen.code == 2, seen.err
+    assert seen.out == ""
+
+
+# ------------------------------------------------------------------------- reconcile
+
+EXACT = {
+    "text": "a cat",
+    "request_id": "r1",
+    "model": "qwen-vl-max",
+    "predicted_image_tokens": 1249,
+    "billed_image_tokens": 1249,
+    "billed_input_tokens": 1275,
+    "billed_output_tokens": 9,
+}
+DRIFT = {
+    **EXACT,
+    "request_id": "r2",
+    "sizes": [[1365, 2048]],
+    "billed_image_tokens": 2503,
+    "billed_input_tokens": 2529,
+}
+
+
+@pytest.fixture
+def log(tmp_path):
+    """Give a function that writes records, one a line."""
+
+    def log_(*records) -> Path:
+        path = tmp_path / "log.jsonl"
+        lines = [r if isinstance(r, str) else json.dumps(r) for r in records]
+        path.write_text("\n".join(lines) + "\n", "utf-8")
+        return path
+
+    return log_
+
+
+def test_a_log_that_agrees_is_status_0(run, log):
+    seen = run("reconcile", log(EXACT, EXACT))
+    assert seen.code == 0, seen.err
+    assert "qwen-vl-max" in seen.out
+    assert "2,498" in seen.out
+    assert "Billed to qwen-vl-max: 0.007812 CNY for 2 requests" in seen.err
+
+
+def test_drift_is_status_1_with_a_suggestion(run, log):
+    """The request that drifted is named, and what would have predicted it."""
+    seen = run("reconcile", log(EXACT, DRIFT))
+    assert seen.code == 1
+    assert "+1,254" in seen.out
+    assert "r2" in seen.out
+    assert "r1" not in seen.out
+    assert "factor=32" in seen.err
+    assert max(map(len, seen.out.splitlines())) <= 80
+
+
+def test_reconcile_as_json(run, log):
+    """One object a request, then one a model."""
+    seen = run("reconcile", "--json", log(EXACT, DRIFT))
+    assert [line.get("status") for line in seen.lines] == ["exact", "drift", None]
+    model = seen.lines[-1]
+    assert (model["requests"], model["drifted"], model["drift"]) == (2, 1, 1254)
+    assert model["drifts"] == [[0, 1], [1254, 1]]
+    assert model["corrections"][0]["changes"]["factor"] == 32
+    assert Decimal(model["costs"][0]["cost"]) == (qp.cost_many([1275, 2529], 9).total)
+    assert model["costs"][0]["price_date"]
+
+
+def test_raw_replies_and_files_of_one_value(run, tmp_path):
+    """A saved reply, laid out over lines, and a list of them are read as well."""
+    reply = {
+        "id": "chatcmpl-1",
+        "model": PLUS,
+        "sizes": [[1365, 2048]],
+        "usage": {
+            "prompt_tokens": 2520,
+            "completion_tokens": 3,
+            "prompt_tokens_details": {"image_tokens": 2503},
+        },
+    }
+    path = tmp_path / "reply.json"
+    path.write_text(json.dumps(reply, indent=2), "utf-8")
+    assert run("reconcile", path).code == 0
+    path.write_text("\ufeff" + json.dumps([reply, reply]), "utf-8")
+    assert run("reconcile", "--json", path).lines[-1]["requests"] == 2
+    stdin = json.dumps(reply).encode()
+    assert run("reconcile", "-", stdin=stdin).code == 0
+    assert run("reconcile", path, "-", "--json", stdin=stdin).lines[-1]["compared"] == 3
+
+
+def test_unreadable_lines_are_named(run, log):
+    """They are status 1, and the others are compared all the same."""
+    seen = run("reconcile", log("not json", EXACT, {"error": {"message": "no"}}))
+    assert seen.code == 1
+    assert "unreadable #1: is not JSON" in seen.err
+    assert "was refused: no" in seen.err
+    assert "1,249" in seen.out
+    many = run("reconcile", log(EXACT, *["x"] * 30))
+    assert "and 20 more unreadable" in many.err
+
+
+def test_records_without_a_model(run, log):
+    """-m says what the DashScope wire does not."""
+    bare = {name: value for name, value in DRIFT.items() if name != "model"}
+    del bare["predicted_image_tokens"]
+    seen = run("reconcile", log(bare))
+    assert seen.code == 1
+    assert "-m says which" in seen.err
+    assert "Nothing can be compared" in seen.err
+    assert run("reconcile", log(bare), "-m", PLUS).code == 0
+    assert run("reconcile", log(bare), "-m", "qwen-nothing").code == 2
+
+
+def test_many_drifts_are_counted(run, log):
+    seen = run("reconcile", log(*[DRIFT] * 14))
+    assert "and 4 more" in seen.out
+
+
+def test_what_cannot_be_read_is_refused(run, tmp_path):
+    """A missing file, a folder and an empty file are told in a sentence."""
+    empty = tmp_path / "empty"
+    empty.write_bytes(b"\n\n")
+    for path in (tmp_path / "none", tmp_path, empty):
+        seen = run("reconcile", path)
+        assert seen.code == 1
+        assert seen.err.startswith("Error: ")
+    assert run("reconcile").code == 2
