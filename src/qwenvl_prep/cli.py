@@ -447,11 +447,18 @@ def send(
         if request_file is None:
             request = steps.build_request(inputs, profile, options, quiet=quiet)
         reply = steps.answer(sender, request, as_json=as_json)
-    predicted = steps.predicted_tokens(request, profile)
+    is_high = steps.is_high_resolution(request)
+    sizes = steps.sent_sizes(request)
+    predicted = None
+    if sizes is not None:
+        predicted = steps.predicted_tokens(sizes, profile, high_resolution=is_high)
     if as_json:
         usage = reply.usage
         show.print_json(
             {
+                "model": profile.name,
+                "high_resolution": is_high,
+                "sizes": sizes,
                 "text": reply.text,
                 "finish_reason": reply.finish_reason,
                 "request_id": reply.request_id,

@@ -22,9 +22,11 @@ from qwenvl_prep.errors import (
     SourceError,
     without_frames,
 )
+from qwenvl_prep.geometry import billed_tokens, is_above_ratio
 from qwenvl_prep.options import PlanOptions
-from qwenvl_prep.plan import cap_pixels, count_tokens
+from qwenvl_prep.plan import cap_pixels
 from qwenvl_prep.prepare import PreparedImage, prepare_many
+from qwenvl_prep.probe import probe
 from qwenvl_prep.profiles import ModelProfile, get_model
 from qwenvl_prep.request import Wire, chat_request, from_http_body
 
@@ -239,7 +241,7 @@ def answer(sender: Any, request: dict[str, Any], *, as_json: bool) -> Reply:
 def usage_line(reply: Reply, predicted: int | None) -> str:
     """Hold what was billed against what was predicted."""
     usage = reply.usage
-    told = "not for video" if predicted is None else f"{predicted:,}"
+    told = "not for video or addresses" if predicted is None else f"{predicted:,}"
     if usage is None:
         return f"Image tokens: predicted {told}; the server told no usage."
     billed = "not told" if usage.image_tokens is None else f"{usage.image_tokens:,}"
@@ -257,29 +259,43 @@ def stored_request(path: Path) -> tuple[dict[str, Any], Wire]:
         raise RequestError(f"{path} cannot be sent: {exc}") from exc
 
 
-def predicted_tokens(request: dict[str, Any], profile: ModelProfile) -> int | None:
-    """
-    Count the images that a request carries, from the headers in its data URIs.
-
-    None where it carries a video, whose frames are counted in another way.
-    """
+def is_high_resolution(request: dict[str, Any]) -> bool:
+    """Tell whether a request sets ``vl_high_resolution_images``, on either wire."""
     extra = request.get("extra_body", {})
-    is_high = bool({**request, **extra}.get("vl_high_resolution_images"))
-    total = 0
+    return bool({**request, **extra}.get("vl_high_resolution_images"))
+
+
+def sent_sizes(request: dict[str, Any]) -> list[tuple[int, int]] | None:
+    """
+    Read the sizes of a request's images from the headers in its data URIs.
+
+    None where it carries an address, which only the server reads, or a video, whose
+    frames are counted in another way.
+    """
+    sizes = []
     for part in _parts(request["messages"]):
         if "video" in part:
             return None
-        image_url = part.get("image_url")
-        address = image_url.get("url") if isinstance(image_url, dict) else None
+        image = part.get("image_url", part.get("image"))
+        if image is None:
+            continue
         try:
-            total += count_tokens(
-                address or part.get("image") or "",
-                model=profile,
-                high_resolution=is_high,
-            )
-        except (ImageError, SourceError):
-            continue  # text, or an address that only the server reads
-    return total
+            info = probe(image.get("url") if isinstance(image, dict) else image)
+        except (ImageError, SourceError, TypeError):
+            return None
+        sizes.append((info.upright_height, info.upright_width))
+    return sizes
+
+
+def predicted_tokens(
+    sizes: Sequence[tuple[int, int]], profile: ModelProfile, *, high_resolution: bool
+) -> int:
+    """Count what the images of a request will be billed."""
+    return sum(
+        billed_tokens(*size, profile, high_resolution=high_resolution)
+        for size in sizes
+        if not is_above_ratio(*size)
+    )
 
 
 def _parts(messages: Any) -> Iterator[dict[str, Any]]:

@@ -61,6 +61,15 @@ def test_written_request_is_sent_as_it_is(run, photo_file, tmp_path, wire):
     record = json.loads(done.stdout)
     assert record["predicted_image_tokens"] == 2118
     assert record["billed_image_tokens"] == 2118
+    assert record["sizes"] == [[1280, 1280]] or record["sizes"] == [[1288, 1288]]
+    # What send has written, reconcile reads: prediction and bill agree.
+    bill = tmp_path / "bill.jsonl"
+    bill.write_text(done.stdout)
+    told = run("reconcile", bill, "--json")
+    assert told.returncode == 0, told.stderr
+    bill.write_text(json.dumps({**record, "billed_image_tokens": 1227}))
+    told = run("reconcile", bill)
+    assert told.returncode == 1, told.stdout
 
 
 def test_wrong_key_is_told_without_the_key(run, photo_file):
