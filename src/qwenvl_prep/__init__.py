@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from qwenvl_prep.budget import RequestPlan as RequestPlan
     from qwenvl_prep.budget import count_fitting as count_fitting
     from qwenvl_prep.budget import fit as fit
+    from qwenvl_prep.coordinates import Box as Box
+    from qwenvl_prep.coordinates import CoordinateMap as CoordinateMap
+    from qwenvl_prep.coordinates import parse_boxes as parse_boxes
     from qwenvl_prep.cost import Cost as Cost
     from qwenvl_prep.cost import cost as cost
     from qwenvl_prep.cost import cost_many as cost_many
@@ -57,9 +60,16 @@ if TYPE_CHECKING:
     from qwenvl_prep.sender import Sender as Sender
     from qwenvl_prep.validate import ValidationReport as ValidationReport
     from qwenvl_prep.validate import validate as validate
+    from qwenvl_prep.video import VideoPlan as VideoPlan
+    from qwenvl_prep.video import count_video_tokens as count_video_tokens
+    from qwenvl_prep.video import plan_video as plan_video
+    from qwenvl_prep.video import prepare_video as prepare_video
+    from qwenvl_prep.video import sample_frames as sample_frames
 
 # Which module gives a name; None where it is a module itself.
 _HOMES = {
+    "Box": "coordinates",
+    "CoordinateMap": "coordinates",
     "Cost": "cost",
     "FidelityReport": "fidelity",
     "Finding": "findings",
@@ -81,6 +91,7 @@ _HOMES = {
     "Sender": "sender",
     "Usage": "reply",
     "ValidationReport": "validate",
+    "VideoPlan": "video",
     "backend": "resize",
     "chat_request": "request",
     "cost": "cost",
@@ -89,6 +100,7 @@ _HOMES = {
     "count_fitting": "budget",
     "count_tokens": "plan",
     "count_tokens_many": "plan",
+    "count_video_tokens": "video",
     "errors": None,
     "fit": "budget",
     "from_data_uri": "data_uri",
@@ -96,12 +108,16 @@ _HOMES = {
     "http_body": "request",
     "list_models": "profiles",
     "load_models": "profiles",
+    "parse_boxes": "coordinates",
     "plan": "plan",
+    "plan_video": "video",
     "prepare": "prepare",
     "prepare_many": "prepare",
+    "prepare_video": "video",
     "probe": "probe",
     "reconcile": "reconcile",
     "resize": "resize",
+    "sample_frames": "video",
     "smart_resize": "geometry",
     "smart_resize_many": "geometry",
     "to_data_uri": "data_uri",

@@ -23,6 +23,7 @@ What can go wrong, in one tree.
     ├── ModelTableError (ValueError)     a file of models that is not sound
     ├── BudgetError (ValueError)     images and text do not fit one request
     ├── RequestError (ValueError)    the API would refuse it as it stands
+    ├── UnreadableBoxesError (ValueError)  a reply names boxes that cannot be read
     └── SendError                    the request was not answered
         ├── MissingKeyError          no API key was given
         ├── ConnectionFailedError    no connection, or it broke
@@ -54,6 +55,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from qwenvl_prep.coordinates import Box
     from qwenvl_prep.findings import Finding
 
 __all__ = [
@@ -92,6 +94,7 @@ __all__ = [
     "ThrottledError",
     "UnknownModelError",
     "UnknownPriceError",
+    "UnreadableBoxesError",
     "UnreadableReplyError",
     "UnsupportedFormatError",
 ]
@@ -365,6 +368,22 @@ class BudgetError(QwenVLPrepError, ValueError):
 
 class RequestError(QwenVLPrepError, ValueError):
     """A request that the API would refuse as it stands."""
+
+
+class UnreadableBoxesError(QwenVLPrepError, ValueError):
+    """
+    A reply names boxes that cannot be read: cut off, or malformed.
+
+    Attributes
+    ----------
+    boxes : tuple of Box
+        Those that are whole, in order.
+    promised : int
+        How many boxes the reply begins.
+    """
+
+    boxes: tuple[Box, ...]
+    promised: int
 
 
 class SendError(QwenVLPrepError):

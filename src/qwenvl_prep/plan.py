@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Unpack
 
 from qwenvl_prep.changes import steps_to
+from qwenvl_prep.coordinates import CoordinateMap, coordinate_map
 from qwenvl_prep.data_uri import data_uri_length
 from qwenvl_prep.errors import IllegalImageError
 from qwenvl_prep.findings import Finding
@@ -126,6 +127,25 @@ class ImagePlan:
             f"<ImagePlan {self.name}: {self.height}x{self.width}, "
             f"{self.tokens} tokens, {done}>"
         )
+
+    def coordinates(self) -> CoordinateMap:
+        """Give the map between boxes that the model answers and the original image."""
+        return coordinate_map(
+            self.info,
+            self.model,
+            self.height,
+            self.width,
+            is_upright=not self.is_kept,
+            high_resolution=self.options.high_resolution,
+        )
+
+    def to_original(self, boxes: Any, **how: Any) -> Any:
+        """Bring boxes back; see :meth:`qwenvl_prep.CoordinateMap.to_original`."""
+        return self.coordinates().to_original(boxes, **how)
+
+    def to_sent(self, boxes: Any, **how: Any) -> Any:
+        """Bring boxes to the model; see :meth:`qwenvl_prep.CoordinateMap.to_sent`."""
+        return self.coordinates().to_sent(boxes, **how)
 
 
 def plan(

@@ -102,6 +102,29 @@ class PreparedImage:
         """What the original's header showed that is worth knowing."""
         return self.plan.warnings
 
+    def to_original(self, boxes: Any, **how: Any) -> Any:
+        """
+        Bring boxes that the model answered back to the original image.
+
+        Parameters are those of :meth:`qwenvl_prep.CoordinateMap.to_original`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> image = prepare(np.zeros((600, 800, 3), np.uint8))
+        >>> image.to_original((0, 0, 500, 1000), convention="relative-1000")
+        (0.0, 0.0, 400.0, 600.0)
+        """
+        return self.plan.to_original(boxes, **how)
+
+    def to_sent(self, boxes: Any, **how: Any) -> Any:
+        """
+        Bring boxes on the original image to the numbers that the model uses.
+
+        Parameters are those of :meth:`qwenvl_prep.CoordinateMap.to_sent`.
+        """
+        return self.plan.to_sent(boxes, **how)
+
     def __repr__(self) -> str:
         return (
             f"<PreparedImage {self.name}: {self.height}x{self.width} "

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from qwenvl_prep.budget import fit
 from qwenvl_prep.errors import (
     ImagesRefusedError,
-    ModelFeatureError,
     QwenVLPrepError,
     RequestError,
     without_frames,
@@ -16,6 +15,7 @@ from qwenvl_prep.errors import (
 from qwenvl_prep.prepare import PreparedImage, prepare
 from qwenvl_prep.profiles import DEFAULT_MODEL, ModelProfile, get_model
 from qwenvl_prep.sources import is_stored, is_url, listed
+from qwenvl_prep.video import check_frame_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -111,7 +111,8 @@ def chat_request(
     _check_texts([text, system, *history])
     images, video = list(listed(images)), list(listed(video))
     # Before any frame is prepared: the model may take none of them.
-    _check_frames(video, profile)
+    if video:
+        check_frame_count(len(video), profile)
     pictures, frames = _ready(images, video, profile, high_resolution)
     if not (pictures or frames or text):
         raise RequestError("Expected at least one image, a video or a text")
@@ -282,23 +283,6 @@ def _check_pictures(
     # alone exceed, it refuses for certain.
     known = [picture for picture in pictures if isinstance(picture, PreparedImage)]
     fit(known, model=model, high_resolution=high_resolution)
-
-
-def _check_frames(frames: Sequence[Any], model: ModelProfile) -> None:
-    if not frames:
-        return
-    if model.min_frames is None or model.max_frames is None:
-        raise ModelFeatureError(
-            f"Expected a model that takes video but received {model.name}; send the "
-            f"frames as images or take another model",
-            model=model.name,
-            feature="video",
-        )
-    if not model.min_frames <= len(frames) <= model.max_frames:
-        raise RequestError(
-            f"Expected {model.min_frames} to {model.max_frames} frames for "
-            f"{model.name} but received {len(frames)}; sample the video differently"
-        )
 
 
 def _address(image: PreparedImage | str) -> str:

@@ -31,6 +31,7 @@ COMMANDS = (
     "reconcile",
     "request",
     "send",
+    "video",
 )
 PATH = os.pathsep.join(entry for entry in sys.path if entry)
 
