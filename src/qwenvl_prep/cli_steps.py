@@ -29,6 +29,7 @@ from qwenvl_prep.prepare import PreparedImage, prepare_many
 from qwenvl_prep.probe import probe
 from qwenvl_prep.profiles import ModelProfile, get_model
 from qwenvl_prep.request import Wire, chat_request, from_http_body
+from qwenvl_prep.video import check_frame_count, frame_profile, plan_video
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -190,7 +191,12 @@ def build_request(
     refused: Refused = []
     pictures: list[PreparedImage | str] = []
     expanded = expanded_inputs(inputs, quiet=quiet, allow_urls=True)
-    for name, image in prepared(expanded, profile, options, quiet=quiet):
+    reader = profile
+    if options["video"]:
+        # A frame has a cap of its own, which sinks as their number grows.
+        check_frame_count(len(expanded.sources), profile)
+        reader = frame_profile(profile, len(expanded.sources))
+    for name, image in prepared(expanded, reader, options, quiet=quiet):
         if isinstance(image, QwenVLPrepError):
             refused.append((name, image))
         else:
@@ -203,8 +209,18 @@ def build_request(
         total = show.counted(len(expanded.sources), "image")
         talk(f"No request was made: {len(refused)} of {total} refused.")
         sys.exit(REFUSED)
-    if not options["video"]:
-        text = (options["system"] or "") + options["text"]
+    text = (options["system"] or "") + options["text"]
+    if options["video"]:
+        # Frames behind an address are counted by nobody here.
+        if len(images) == len(pictures):
+            video = plan_video(images, model=profile)
+            fit((), model=profile, text=text, reserve=video.tokens)
+            if not quiet:
+                talk(
+                    f"{len(images)} frames as one video of {video.height}×"
+                    f"{video.width} with {video.tokens:,} tokens"
+                )
+    else:
         request_plan = fit(
             images, model=profile, text=text, high_resolution=high_resolution
         )

@@ -15,7 +15,7 @@ from qwenvl_prep.errors import (
 from qwenvl_prep.prepare import PreparedImage, prepare
 from qwenvl_prep.profiles import DEFAULT_MODEL, ModelProfile, get_model
 from qwenvl_prep.sources import is_stored, is_url, listed
-from qwenvl_prep.video import check_frame_count
+from qwenvl_prep.video import check_frame_count, frame_profile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -232,19 +232,26 @@ def _ready(
     """Prepare what is not an address or prepared already; collect all refusals."""
     refused: list[tuple[int, str, QwenVLPrepError]] = []
 
-    def ready(items: Sequence[Any], noun: str) -> list[PreparedImage | str]:
+    def ready(
+        items: Sequence[Any], noun: str, reader: ModelProfile, *, is_high: bool
+    ) -> list[PreparedImage | str]:
         made: list[PreparedImage | str] = []
         for index, item in enumerate(items):
             if isinstance(item, PreparedImage) or is_url(item):
                 made.append(item)
                 continue
             try:
-                made.append(prepare(item, model=model, high_resolution=high_resolution))
+                made.append(prepare(item, model=reader, high_resolution=is_high))
             except QwenVLPrepError as exc:
                 refused.append((index, f"{noun} {index + 1}", without_frames(exc)))
         return made
 
-    pictures, video = ready(images, "image"), ready(frames, "frame")
+    pictures = ready(images, "image", model, is_high=high_resolution)
+    video: list[PreparedImage | str] = []
+    if frames:
+        # A frame has a cap of its own, which sinks as their number grows.
+        of_frames = frame_profile(model, len(frames))
+        video = ready(frames, "frame", of_frames, is_high=False)
     if refused:
         raise ImagesRefusedError(
             f"{len(refused)} of {len(images) + len(frames)} images were refused: "

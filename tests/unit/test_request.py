@@ -8,7 +8,14 @@ import json
 import numpy as np
 import pytest
 
-from qwenvl_prep import chat_request, errors, http_body, prepare
+from qwenvl_prep import (
+    chat_request,
+    errors,
+    http_body,
+    prepare,
+    probe,
+    smart_resize,
+)
 from qwenvl_prep.request import from_http_body
 
 MODEL = "qwen-vl-max"
@@ -417,3 +424,11 @@ def test_pixels_beside_an_image_survive_both_wires():
     assert sent["messages"][0]["content"] == [{"image": CAT, "max_pixels": 401408}]
     back = chat_request(text="What?", history=sent["messages"][:1])
     assert back["messages"][0]["content"] == [part]
+
+
+def test_frames_are_prepared_with_the_cap_of_a_frame():
+    """A frame is no image: handed over as pixels, it gets a frame's own size."""
+    request = chat_request(video=[square(1280)] * 4)
+    sent = request["messages"][0]["content"][0]["video"]
+    sizes = {(probe(one).height, probe(one).width) for one in sent}
+    assert sizes == {smart_resize(1280, 1280, max_pixels=602_112)}
