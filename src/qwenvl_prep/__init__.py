@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from qwenvl_prep.cost import cost as cost
     from qwenvl_prep.cost import cost_many as cost_many
     from qwenvl_prep.cost import cost_of as cost_of
+    from qwenvl_prep.cut import PreparedTile as PreparedTile
+    from qwenvl_prep.cut import prepare_tiles as prepare_tiles
     from qwenvl_prep.data_uri import from_data_uri as from_data_uri
     from qwenvl_prep.data_uri import to_data_uri as to_data_uri
     from qwenvl_prep.errors import QwenVLPrepError as QwenVLPrepError
@@ -58,6 +60,10 @@ if TYPE_CHECKING:
     from qwenvl_prep.scenarios import Scenario as Scenario
     from qwenvl_prep.scenarios import what_if as what_if
     from qwenvl_prep.sender import Sender as Sender
+    from qwenvl_prep.tile_boxes import merge_boxes as merge_boxes
+    from qwenvl_prep.tiles import Tile as Tile
+    from qwenvl_prep.tiles import TilePlan as TilePlan
+    from qwenvl_prep.tiles import plan_tiles as plan_tiles
     from qwenvl_prep.validate import ValidationReport as ValidationReport
     from qwenvl_prep.validate import validate as validate
     from qwenvl_prep.video import VideoPlan as VideoPlan
@@ -80,6 +86,7 @@ _HOMES = {
     "PlanKeywords": "options",
     "PlanOptions": "options",
     "PreparedImage": "prepare",
+    "PreparedTile": "cut",
     "PriceTier": "profiles",
     "Prices": "profiles",
     "QwenVLPrepError": "errors",
@@ -89,6 +96,8 @@ _HOMES = {
     "Resizer": "resize",
     "Scenario": "scenarios",
     "Sender": "sender",
+    "Tile": "tiles",
+    "TilePlan": "tiles",
     "Usage": "reply",
     "ValidationReport": "validate",
     "VideoPlan": "video",
@@ -108,11 +117,14 @@ _HOMES = {
     "http_body": "request",
     "list_models": "profiles",
     "load_models": "profiles",
+    "merge_boxes": "tile_boxes",
     "parse_boxes": "coordinates",
     "plan": "plan",
+    "plan_tiles": "tiles",
     "plan_video": "video",
     "prepare": "prepare",
     "prepare_many": "prepare",
+    "prepare_tiles": "cut",
     "prepare_video": "video",
     "probe": "probe",
     "reconcile": "reconcile",

@@ -34,6 +34,7 @@ from qwenvl_prep.cli_options import (
     QUIET,
     with_options,
 )
+from qwenvl_prep.cli_tiles import tiles_command
 from qwenvl_prep.cli_video import video
 from qwenvl_prep.errors import (
     BudgetError,
@@ -519,4 +520,5 @@ def bench(arguments: tuple[str, ...]) -> None:
 
 cli.add_command(cost_command)
 cli.add_command(reconcile_command)
+cli.add_command(tiles_command)
 cli.add_command(video)

@@ -53,6 +53,7 @@ __all__ = [
     "Pixels",
     "decode",
     "decode_pixels",
+    "decode_rows",
     "empty_vips_cache",
     "own_pixels",
     "probe_pillow",
@@ -126,6 +127,45 @@ def decode(
     # Outside of the handler: an error's frames keep libvips' objects.
     data = _mended(file, info) or _contents(file)
     return _salvaged_scans(data, work) if info.is_progressive else _salvaged(data, work)
+
+
+def decode_rows(
+    file: bytes | LargeFile,
+    info: ImageInfo,
+    use: Callable[[Iterator[NDArray[np.uint8]]], _T],
+    *,
+    options: PlanOptions = _DEFAULT_OPTIONS,
+    limits: Limits = DEFAULT_LIMITS,
+) -> _T:
+    """
+    Decode a file to sRGB on a plain background, and hand its rows over as they come.
+
+    Parameters
+    ----------
+    file, info, options, limits
+        As for :func:`decode`; a file that :func:`qwenvl_prep.strips.is_streamed` takes
+        is bounded by ``max_streamed_pixels``.  What is broken is refused.
+    use : callable
+        Takes uint8 arrays of shape (rows, width, 1 | 3), from the top as stored, to
+        their end.  Called once more, from the first row, where the file had to be
+        mended.
+
+    Returns
+    -------
+    object
+        What *use* gives.
+
+    Raises
+    ------
+    ImageError, SourceError
+        As for :func:`decode`, some of them only after the last row.
+    """
+    limits.check_header(info, is_whole=False)
+    _check_scans(file, info, limits)
+    work = _Work(info, None, 1, Finish(info, options))
+    return _read(
+        file, work.stored, work.strips_of, lambda parts: use(map(work.finish, parts))
+    )
 
 
 class _Work:

@@ -13,7 +13,8 @@ What can go wrong, in one tree.
     │   ├── FrameError               no such frame, page or picture in the file
     │   ├── AspectRatioError         above 200:1, so no size is legal
     │   ├── IllegalImageError        against the rules, and cannot be mended
-    │   └── EncodedSizeError         above the byte limit in all tries
+    │   ├── EncodedSizeError         above the byte limit in all tries
+    │   └── LegibilityError          tiles would be shrunk below what can be read
     ├── ImagesRefusedError (ValueError)  some of many; each with its reason
     ├── ForkedProcessError           libvips was used before this process was forked
     ├── BackendError (ValueError)    kernels were named that this CPU cannot run
@@ -79,6 +80,7 @@ __all__ = [
     "ImagesRefusedError",
     "InterruptedStreamError",
     "InvalidRequestError",
+    "LegibilityError",
     "MissingKeyError",
     "ModelFeatureError",
     "ModelNotFoundError",
@@ -272,6 +274,28 @@ class EncodedSizeError(ImageError):
 
     reached: int
     limit: int
+
+
+class LegibilityError(ImageError):
+    """
+    Tiles would be shrunk below the scale at which their text can be read.
+
+    Attributes
+    ----------
+    scale : float
+        The largest scale that fits, sent over original; 0 where nothing fits.
+    min_scale : float
+        The least that was asked for.
+    needed, limit : int or None
+        Billed tokens of all tiles at that least scale, and what was allowed; the
+        first is None where more tokens alone do not help, the second where there
+        was no limit.
+    """
+
+    scale: float
+    min_scale: float
+    needed: int | None
+    limit: int | None
 
 
 class ImagesRefusedError(QwenVLPrepError, ValueError):

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from qwenvl_prep.findings import Finding
     from qwenvl_prep.headers import ImageInfo
 
-__all__ = ["PreparedImage", "prepare", "prepare_many", "usable_cores"]
+__all__ = ["PreparedImage", "carry_out", "prepare", "prepare_many", "usable_cores"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -309,7 +309,7 @@ def _prepare(
                 source.pixels, info, size=size, options=options, limits=limits
             )
 
-        return _render(plan, convert)
+        return carry_out(plan, convert)
     with open_source(source, at_once=model.max_file_bytes, limits=limits) as file:
         info = probe_file(file, frame=options.frame)
         if options.color == "srgb":
@@ -339,7 +339,7 @@ def _prepare(
                 file, info, size=size, shrink=shrink, options=options, limits=limits
             )
 
-        return _render(plan, read)
+        return carry_out(plan, read)
 
 
 def _kept(plan: ImagePlan, data: bytes, limits: Limits) -> PreparedImage | None:
@@ -393,10 +393,25 @@ def _prove(data: bytes, info: ImageInfo, limits: Limits) -> None:
         # Legal for this model, only not readable here.
 
 
-def _render(
+def carry_out(
     plan: ImagePlan, pixels_at: Callable[[tuple[int, int] | None, int], Pixels]
 ) -> PreparedImage:
-    """Make pixels and encode them; smaller ones where the bytes have to fit."""
+    """
+    Make pixels and encode them; smaller ones where the bytes have to fit.
+
+    Parameters
+    ----------
+    plan : ImagePlan
+        What was decided.
+    pixels_at : callable
+        Given the upright size to resize to, or None for the picture's own, and by
+        what its sides may be divided while it is decoded, it gives the pixels.
+
+    Raises
+    ------
+    ImageError
+        As for :func:`prepare`.
+    """
     from qwenvl_prep.within import encode_within
 
     upright = (plan.info.upright_height, plan.info.upright_width)

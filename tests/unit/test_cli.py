@@ -31,6 +31,7 @@ COMMANDS = (
     "reconcile",
     "request",
     "send",
+    "tiles",
     "video",
 )
 PATH = os.pathsep.join(entry for entry in sys.path if entry)

@@ -1,0 +1,185 @@
+"""Which boxes, found in several tiles of a picture, are one thing."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from qwenvl_prep.coordinates import Box
+from qwenvl_prep.tiles import TilePlan
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from qwenvl_prep.coordinates import CoordinateMap
+    from qwenvl_prep.cut import PreparedTile
+
+__all__ = ["merge_boxes"]
+
+# Left, top, right, bottom in pixels of the upright picture.
+_Corners: TypeAlias = tuple[float, float, float, float]
+
+_LEAST_IOU = 0.5
+
+
+def merge_boxes(
+    tiles: TilePlan | Sequence[PreparedTile],
+    found: Iterable[Iterable[Box]],
+    *,
+    min_iou: float = _LEAST_IOU,
+    **how: Any,
+) -> tuple[Box, ...]:
+    """
+    Bring what was found in the tiles back to the picture, each thing once.
+
+    Two boxes are one thing if they come from two tiles that overlap, have the same
+    label, and lie alike in what both tiles show: cut down to the overlap, they have
+    at least *min_iou* of their union in common.  They give way to the box around
+    both.  So a thing that two tiles show whole is joined, and one that their borders
+    cut is put together from its parts.  The best matches are joined first, and two
+    boxes of one tile never become one, also not by way of a third.
+
+    Parameters
+    ----------
+    tiles : TilePlan or sequence of PreparedTile
+        Which tiles were sent.
+    found : iterable of iterable of Box
+        What the model found in each of them, in order, as
+        :func:`qwenvl_prep.parse_boxes` gives it.  Points are brought back, and not
+        joined.
+    min_iou : float, default 0.5
+        Intersection over union from which two boxes are one thing, above 0 and up
+        to 1.
+    **how
+        As for :meth:`qwenvl_prep.CoordinateMap.to_original`, but for ``outward``.
+
+    Returns
+    -------
+    tuple of Box
+        In pixels of the upright picture, in the order in which they were first found.
+
+    Raises
+    ------
+    ValueError
+        If there is not one answer for each tile, *min_iou* is out of range, or these
+        are no boxes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from qwenvl_prep import plan_tiles
+    >>> plan = plan_tiles(np.zeros((3000, 1000), np.uint8), model="qwen3-vl-plus")
+    >>> [tile.crop for tile in plan.tiles]
+    [(0, 0, 1568, 1000), (1432, 0, 1568, 1000)]
+    >>> upper = [Box("cat", (100, 900, 300, 1000)), Box("dog", (0, 0, 50, 50))]
+    >>> lower = [Box("cat", (100, 0, 300, 200))]
+    >>> [one.label for one in merge_boxes(plan, [upper, lower])]
+    ['cat', 'dog']
+    """
+    if isinstance(min_iou, bool) or not 0 < min_iou <= 1:
+        raise ValueError(
+            f"Expected min_iou above 0 and up to 1 but received {min_iou!r}"
+        )
+    maps = _maps(tiles)
+    answers = [list(boxes) for boxes in found]
+    if len(answers) != len(maps):
+        raise ValueError(
+            f"Expected what was found in each of {len(maps)} tiles but received "
+            f"{len(answers)} answers; an empty list stands for nothing found"
+        )
+    things = [
+        _Thing(index, box)
+        for index, (where, boxes) in enumerate(zip(maps, answers, strict=True))
+        for box in where.to_original(boxes, **how)
+    ]
+    shown = [_shown(where) for where in maps]
+    matches = []
+    for first, second in combinations(things, 2):
+        alike = _alike(first, second, shown)
+        if alike >= min_iou:
+            matches.append((alike, first, second))
+    # A stable sort: of equal matches, the first found is joined first.
+    for _, first, second in sorted(matches, key=lambda match: -match[0]):
+        first.join(second)
+    return tuple(
+        Box(thing.label, thing.around()) for thing in things if thing.is_first()
+    )
+
+
+class _Thing:
+    """A box of one tile, and whatever it was joined with."""
+
+    def __init__(self, tile: int, box: Box) -> None:
+        self.tile = tile
+        self.label = box.label
+        self.box = box.box
+        self.group = [self]
+
+    def join(self, other: _Thing) -> None:
+        """Make one thing of two, unless two boxes of one tile would be in it."""
+        tiles = {one.tile for one in self.group}
+        if tiles.isdisjoint(one.tile for one in other.group):
+            self.group += other.group
+            for one in self.group:
+                one.group = self.group
+
+    def is_first(self) -> bool:
+        """Tell whether it was found before all it was joined with."""
+        return self is min(self.group, key=lambda one: one.tile)
+
+    def around(self) -> tuple[float, ...]:
+        """Give the box around all of them; what was found once stays as it is."""
+        if len(self.group) == 1:
+            return self.box
+        corners = [_ordered(one.box) for one in self.group]
+        return (
+            min(one[0] for one in corners),
+            min(one[1] for one in corners),
+            max(one[2] for one in corners),
+            max(one[3] for one in corners),
+        )
+
+
+def _maps(tiles: TilePlan | Sequence[PreparedTile]) -> list[CoordinateMap]:
+    if isinstance(tiles, TilePlan):
+        return [tiles.coordinates(index) for index in range(len(tiles.tiles))]
+    return [tile.coordinates() for tile in tiles]
+
+
+def _shown(where: CoordinateMap) -> _Corners:
+    """Give the part of the picture that a tile shows."""
+    right, bottom = where.left + where.region_width, where.top + where.region_height
+    return where.left, where.top, right, bottom
+
+
+def _alike(first: _Thing, second: _Thing, shown: list[_Corners]) -> float:
+    """Give the intersection over union inside what both tiles show."""
+    if first.tile == second.tile or first.label != second.label:
+        return 0.0
+    if len(first.box) != 4 or len(second.box) != 4:
+        return 0.0
+    both = _common(shown[first.tile], shown[second.tile])
+    one = _common(_ordered(first.box), both)
+    other = _common(_ordered(second.box), both)
+    shared = _area(_common(one, other))
+    union = _area(one) + _area(other) - shared
+    return shared / union if shared else 0.0
+
+
+def _ordered(box: tuple[float, ...]) -> _Corners:
+    """Give the corners from the upper left to the lower right."""
+    (left, right), (top, bottom) = sorted(box[::2]), sorted(box[1::2])
+    return left, top, right, bottom
+
+
+def _common(one: _Corners, other: _Corners) -> _Corners:
+    return (
+        max(one[0], other[0]),
+        max(one[1], other[1]),
+        min(one[2], other[2]),
+        min(one[3], other[3]),
+    )
+
+
+def _area(box: _Corners) -> float:
+    return max(box[2] - box[0], 0.0) * max(box[3] - box[1], 0.0)

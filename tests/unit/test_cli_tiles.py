@@ -1,0 +1,145 @@
+"""The tiles command: a table or JSON, files that are new, and a status."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import types
+import warnings
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import qwenvl_prep as qp
+from qwenvl_prep import cli
+
+MODEL = ("-m", "qwen3-vl-plus")
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Give a function that runs the command in this process."""
+
+    def run_(*words, stdin: bytes = b"") -> types.SimpleNamespace:
+        words = ["qwenvl-prep", "tiles", *map(str, words)]
+        monkeypatch.setattr(sys, "argv", words)
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        with warnings.catch_warnings(), pytest.raises(SystemExit) as left:
+            cli.main()
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.out + captured.err
+        return types.SimpleNamespace(
+            code=left.value.code, out=captured.out, err=captured.err
+        )
+
+    return run_
+
+
+@pytest.fixture
+def page(tmp_path):
+    """Write a page that needs two tiles, with a dot in its name."""
+    path = tmp_path / "page.v2.png"
+    pixels = np.zeros((3_000, 980), np.uint8)
+    pixels[::40] = 255
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def test_the_table_tells_each_tile(run, page):
+    done = run(page, *MODEL)
+    assert done.code == 0
+    rows = [line.split() for line in done.out.splitlines()]
+    assert rows[0] == ["file", "tile", "top", "left", "h×w", "sent", "tokens"]
+    assert rows[2:] == [
+        ["page.v2.png", "1", "0", "0", "1568×980", "1568×980", "1,521"],
+        ["2", "1432", "0", "1568×980", "1568×980", "1,521"],
+    ]
+    assert "1 image, 2 tiles, 3,042 tokens for qwen3-vl-plus" in done.err
+    assert [one.name for one in page.parent.iterdir()] == [page.name]
+
+
+def test_json_holds_the_plan(run, page):
+    done = run(page, *MODEL, "--json", "--quiet", "--overlap", 10)
+    (record,) = map(json.loads, done.out.splitlines())
+    plan = qp.plan_tiles(page, model="qwen3-vl-plus", overlap=10)
+    assert record["tokens"] == plan.tokens
+    assert (record["rows"], record["columns"], record["scale"]) == (2, 1, 1.0)
+    assert (record["original_height"], record["original_width"]) == (3_000, 980)
+    assert [one["top"] for one in record["tiles"]] == [one.top for one in plan.tiles]
+    assert done.err == ""
+
+
+def test_files_are_written_and_never_replaced_unasked(run, page, tmp_path):
+    folder = tmp_path / "out"
+    done = run(page, *MODEL, "-o", folder, "--json")
+    assert done.code == 0
+    names = ["page.v2-1.png", "page.v2-2.png"]
+    assert sorted(one.name for one in folder.iterdir()) == names
+    (record,) = map(json.loads, done.out.splitlines())
+    for tile in record["tiles"]:
+        data = (folder / tile["output"]).read_bytes()
+        assert len(data) == tile["encoded_size"]
+        assert qp.validate(data, model="qwen3-vl-plus").is_legal
+        assert qp.count_tokens(data, model="qwen3-vl-plus") == tile["tokens"]
+    again = run(page, *MODEL, "-o", folder)
+    assert again.code == 1
+    assert "exists already" in again.err
+    assert run(page, *MODEL, "-o", folder, "--overwrite").code == 0
+
+
+def test_an_original_is_never_overwritten(run, page, tmp_path):
+    """Not even where a tile would take its name, and replacing is asked for."""
+    other = tmp_path / "page.v2-1.png"
+    other.write_bytes(page.read_bytes())
+    before = other.read_bytes()
+    done = run(page, other, *MODEL, "-o", tmp_path, "--overwrite")
+    assert done.code == 1
+    assert "is an original" in done.err
+    assert other.read_bytes() == before
+
+
+def test_one_refusal_stops_no_other(run, page, tmp_path):
+    thin = tmp_path / "thin.png"
+    Image.new("L", (10, 9_000)).save(thin)
+    done = run(thin, page, *MODEL, "--json")
+    refused, planned = map(json.loads, done.out.splitlines())
+    assert done.code == 1
+    assert refused["error"] == "IllegalImageError"
+    assert len(planned["tiles"]) == 2
+
+
+def test_a_budget_that_is_too_small(run, page):
+    done = run(page, *MODEL, "--max-tokens", 500)
+    assert done.code == 1
+    assert "raise max_tokens" in done.err
+    done = run(page, *MODEL, "--max-tokens", 2_000, "--min-scale", 0.5)
+    assert done.code == 0
+    assert "(at most 2,000 an image)" in done.err
+
+
+def test_stdin_is_read_once(run, page, tmp_path):
+    done = run("-", *MODEL, "-o", tmp_path / "out", stdin=page.read_bytes())
+    assert done.code == 0
+    assert len(list((tmp_path / "out").glob("stdin-*.png"))) == 2
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--min-scale", "0"),
+        ("--max-tiles", "5000"),
+        ("--encoding", "keep"),
+        ("--background", "blue-ish"),
+        ("-m", "qwen-nothing"),
+    ],
+)
+def test_wrong_usage(run, page, words):
+    assert run(page, *words).code == 2
+
+
+def test_a_file_is_no_folder(run, page):
+    done = run(page, "-o", page)
+    assert done.code == 2
+    assert "-o names a folder" in done.err
