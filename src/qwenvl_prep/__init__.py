@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from qwenvl_prep.profiles import load_models as load_models
     from qwenvl_prep.reconcile import Reconciliation as Reconciliation
     from qwenvl_prep.reconcile import reconcile as reconcile
+    from qwenvl_prep.remote import Fetcher as Fetcher
     from qwenvl_prep.reply import Reply as Reply
     from qwenvl_prep.reply import Usage as Usage
     from qwenvl_prep.request import chat_request as chat_request
@@ -77,6 +78,7 @@ _HOMES = {
     "Box": "coordinates",
     "CoordinateMap": "coordinates",
     "Cost": "cost",
+    "Fetcher": "remote",
     "FidelityReport": "fidelity",
     "Finding": "findings",
     "ImageInfo": "probe",

@@ -24,6 +24,7 @@ from qwenvl_prep import cli_tables as show
 from qwenvl_prep._version import __version__
 from qwenvl_prep.budget import fit as fit_images
 from qwenvl_prep.cli_cost import cost_command, reconcile_command
+from qwenvl_prep.cli_fetch import FETCH, reading
 from qwenvl_prep.cli_options import (
     ASKING,
     HIGH,
@@ -48,9 +49,8 @@ from qwenvl_prep.errors import (
 from qwenvl_prep.geometry import billed_tokens
 from qwenvl_prep.plan import plan
 from qwenvl_prep.prepare import PreparedImage
-from qwenvl_prep.probe import probe
 from qwenvl_prep.profiles import list_models
-from qwenvl_prep.request import http_body
+from qwenvl_prep.request import http_body, warn_unreachable
 from qwenvl_prep.validate import validate
 
 if TYPE_CHECKING:
@@ -116,11 +116,13 @@ def cli() -> None:
 
 @cli.command()
 @INPUTS
-@with_options(MODEL, HIGH, JSON, QUIET)
+@with_options(MODEL, HIGH, FETCH, JSON, QUIET)
 def count(
     inputs: tuple[str, ...],
     model: str,
     high_resolution: bool,
+    fetch: bool,
+    allow_private: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -129,25 +131,32 @@ def count(
     refused: steps.Refused = []
     rows = []
 
-    def counted(source: Any) -> tuple[ImageInfo, int]:
-        info = probe(source)
-        size = (info.upright_height, info.upright_width)
-        return info, billed_tokens(*size, profile, high_resolution=high_resolution)
+    with reading(fetch=fetch, allow_private=allow_private, quiet=quiet) as read:
 
-    for name, (info, tokens) in steps.each(
-        inputs, counted, quiet=quiet, as_json=as_json, refused=refused
-    ):
-        rows.append((name, info, tokens))
-        if as_json:
-            show.print_json(
-                {
-                    "file": name,
-                    "height": info.upright_height,
-                    "width": info.upright_width,
-                    "tokens": tokens,
-                    "model": profile.name,
-                }
-            )
+        def counted(source: Any) -> tuple[ImageInfo, int]:
+            info = read(source)
+            size = (info.upright_height, info.upright_width)
+            return info, billed_tokens(*size, profile, high_resolution=high_resolution)
+
+        for name, (info, tokens) in steps.each(
+            inputs,
+            counted,
+            quiet=quiet,
+            as_json=as_json,
+            refused=refused,
+            allow_urls=fetch,
+        ):
+            rows.append((name, info, tokens))
+            if as_json:
+                show.print_json(
+                    {
+                        "file": name,
+                        "height": info.upright_height,
+                        "width": info.upright_width,
+                        "tokens": tokens,
+                        "model": profile.name,
+                    }
+                )
     if not as_json:
         table = show.table("file", "h×w", "tokens", right=("h×w", "tokens"))
         names = show.short_names([name for name, _, _ in rows])
@@ -171,23 +180,30 @@ def count(
     type=click.IntRange(0),
     help="Frame, page or picture of a file with several, from 0.",
 )
-@with_options(JSON, QUIET)
+@with_options(FETCH, JSON, QUIET)
 def probe_command(
-    inputs: tuple[str, ...], frame: int | None, as_json: bool, quiet: bool
+    inputs: tuple[str, ...],
+    frame: int | None,
+    fetch: bool,
+    allow_private: bool,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     """Show what the headers of images say."""
     refused: steps.Refused = []
     rows = []
-    for name, info in steps.each(
-        inputs,
-        partial(probe, frame=frame),
-        quiet=quiet,
-        as_json=as_json,
-        refused=refused,
-    ):
-        rows.append((name, info))
-        if as_json:
-            show.print_json(show.probe_record(name, info))
+    with reading(fetch=fetch, allow_private=allow_private, quiet=quiet) as read:
+        for name, info in steps.each(
+            inputs,
+            partial(read, frame=frame),
+            quiet=quiet,
+            as_json=as_json,
+            refused=refused,
+            allow_urls=fetch,
+        ):
+            rows.append((name, info))
+            if as_json:
+                show.print_json(show.probe_record(name, info))
     if not as_json:
         show.print_table(show.probe_table(rows))
     steps.finish(refused, as_json=as_json)
@@ -437,6 +453,7 @@ def send(
     if request_file is not None:
         _refuse_others("request_file", "base_url", "timeout", "as_json", "quiet")
         request, wire = steps.stored_request(request_file)
+        warn_unreachable(request["messages"])
         profile = steps.profile_of(request["model"])
     else:
         profile = steps.profile_of(model, options, quiet=quiet)

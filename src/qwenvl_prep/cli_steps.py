@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import click
 
 from qwenvl_prep import cli_tables as show
+from qwenvl_prep.addresses import shown
 from qwenvl_prep.budget import fit
 from qwenvl_prep.cli_inputs import Inputs, expand
 from qwenvl_prep.errors import (
@@ -130,10 +131,13 @@ def each(
     quiet: bool,
     as_json: bool,
     refused: Refused,
+    allow_urls: bool = False,
 ) -> Iterator[tuple[str, _Read]]:
     """Read every input; what is refused is remembered and stops no other."""
-    expanded = expanded_inputs(inputs, quiet=quiet)
-    for name, source in _progress(expanded.sources, len(expanded.sources), quiet=quiet):
+    expanded = expanded_inputs(inputs, quiet=quiet, allow_urls=allow_urls)
+    for word, source in _progress(expanded.sources, len(expanded.sources), quiet=quiet):
+        # The query of an address may be a signature, and output is kept in logs.
+        name = shown(word) if isinstance(source, str) else word
         try:
             if isinstance(source, QwenVLPrepError):
                 raise source

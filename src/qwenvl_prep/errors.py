@@ -5,6 +5,9 @@ What can go wrong, in one tree.
 
     QwenVLPrepError
     ├── SourceError                  the input cannot be read: missing, a folder
+    │   ├── AddressError             an address that is not fetched from here
+    │   └── FetchError               the address did not give the file
+    │       └── FetchDeadlineError   not in time
     ├── ImageError (ValueError)      something about one image
     │   ├── NotAnImageError          a PDF, a spreadsheet, a video, text
     │   ├── UnsupportedFormatError   a picture, of a type that is not read here
@@ -61,6 +64,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AccessDeniedError",
+    "AddressError",
     "ApiError",
     "ArrearageError",
     "AspectRatioError",
@@ -73,6 +77,8 @@ __all__ = [
     "DeadlineError",
     "DecodeLimitError",
     "EncodedSizeError",
+    "FetchDeadlineError",
+    "FetchError",
     "ForkedProcessError",
     "FrameError",
     "IllegalImageError",
@@ -151,6 +157,48 @@ def without_frames(exc: _Exc) -> _Exc:
 
 class SourceError(QwenVLPrepError):
     """The input cannot be read: missing, a folder, no permission, a broken data URI."""
+
+
+class AddressError(SourceError):
+    """
+    An address that is not fetched from here: private, malformed, not of the web.
+
+    Attributes
+    ----------
+    address : str
+        Without user, password and query, which may be secret.
+    """
+
+    address: str
+
+
+class FetchError(SourceError):
+    """
+    An address that may be fetched did not give the file.
+
+    Attributes
+    ----------
+    address : str
+        Without query, which may be secret.
+    status : int or None
+        The HTTP status, where that is what was wrong.
+    """
+
+    address: str
+    status: int | None = None
+
+
+class FetchDeadlineError(FetchError):
+    """
+    An address did not answer in time.
+
+    Attributes
+    ----------
+    seconds : float
+        The limit that ran out.
+    """
+
+    seconds: float
 
 
 class ImageError(QwenVLPrepError, ValueError):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from qwenvl_prep.addresses import check_address
 from qwenvl_prep.budget import fit
 from qwenvl_prep.errors import (
     ImagesRefusedError,
@@ -20,7 +22,9 @@ from qwenvl_prep.video import check_frame_count, frame_profile
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["Wire", "chat_request", "from_http_body", "http_body"]
+__all__ = ["Wire", "chat_request", "from_http_body", "http_body", "warn_unreachable"]
+
+_log = logging.getLogger("qwenvl_prep")
 
 Wire: TypeAlias = Literal["openai", "dashscope"]
 
@@ -55,6 +59,9 @@ def chat_request(
     ``openai.OpenAI(...).chat.completions.create(**request)`` for the first wire,
     ``dashscope.MultiModalConversation.call(**request)`` for the second;
     :func:`http_body` gives the JSON for plain HTTP.
+
+    An address is handed on and never fetched here.  One that the server cannot reach,
+    as far as its host tells, is warned of by the logger ``"qwenvl_prep"``.
 
     Parameters
     ----------
@@ -132,6 +139,7 @@ def chat_request(
             "Expected one system prompt but the history has one already; drop system"
         )
     messages.append({"role": "user", "content": content})
+    warn_unreachable(messages)
 
     request: dict[str, Any] = {"model": profile.name, "messages": messages}
     if stream:
@@ -150,6 +158,30 @@ def chat_request(
         # Without it the API does not look into the provider's own store.
         request["extra_headers"] = {STORE_HEADER: "enable"}
     return request
+
+
+def warn_unreachable(messages: Iterable[Mapping[str, Any]]) -> None:
+    """
+    Log a warning for each address in messages that the server cannot reach.
+
+    Nothing is resolved or fetched, and no address is shown with its query.
+    """
+    for message in messages:
+        parts = message.get("content")
+        for part in parts if isinstance(parts, list) else ():
+            for address in dict.fromkeys(_addresses(part)):
+                for finding in check_address(address):
+                    _log.warning("%s; %s", finding.message, finding.remedy)
+
+
+def _addresses(part: Any) -> list[str]:
+    if not isinstance(part, Mapping):
+        return []
+    image_url, video = part.get("image_url"), part.get("video")
+    found = [part.get("image")]
+    found += [image_url.get("url")] if isinstance(image_url, Mapping) else []
+    found += video if isinstance(video, (list, tuple)) else []
+    return [address for address in found if isinstance(address, str)]
 
 
 def http_body(request: Mapping[str, Any], *, wire: Wire = "openai") -> dict[str, Any]:

@@ -197,7 +197,7 @@ def test_every_finding_has_its_row_in_the_docs():
     rows = re.findall(r"^\| `([a-z-]+)` \|", text, re.MULTILINE)
     source = "".join(
         Path(qwenvl_prep.__path__[0], name).read_text("utf-8")
-        for name in ("validate.py", "plan.py")
+        for name in ("addresses.py", "validate.py", "plan.py")
     )
     in_findings = re.findall(r'Finding\(\s*"([a-z-]+)"', source)
     from_errors = re.findall(r'\w+Error: "([a-z-]+)"', source)

@@ -432,3 +432,34 @@ def test_frames_are_prepared_with_the_cap_of_a_frame():
     sent = request["messages"][0]["content"][0]["video"]
     sizes = {(probe(one).height, probe(one).width) for one in sent}
     assert sizes == {smart_resize(1280, 1280, max_pixels=602_112)}
+
+
+@pytest.mark.parametrize("wire", ["openai", "dashscope"])
+def test_addresses_that_the_server_cannot_reach_are_warned_of(wire, caplog):
+    """A warning each, in images, frames and history; the request is built as ever."""
+    store = "https://b.oss-cn-beijing-internal.aliyuncs.com/a.jpg?Signature=canary"
+    frames = ["https://example.org/f.jpg"] * 3 + ["http://10.0.0.1/f.jpg"]
+    earlier = [{"image": "http://localhost/a.jpg"}, {"text": "http://localhost/"}]
+    request = chat_request(
+        [store, "https://example.org/a.jpg"],
+        "What is this?",
+        model="qwen-vl-max",
+        wire=wire,
+        video=frames,
+        history=[{"role": "user", "content": earlier}],
+    )
+    assert store in json.dumps(request)
+    found = [record.getMessage() for record in caplog.records]
+    assert [record.name for record in caplog.records] == ["qwenvl_prep"] * 3
+    assert {record.levelname for record in caplog.records} == {"WARNING"}
+    for host, text in zip(
+        ("localhost", "b.oss-cn-beijing.aliyuncs.com", "10.0.0.1"), found, strict=True
+    ):
+        assert host in text
+    assert "canary" not in "".join(found)
+
+
+def test_addresses_that_look_public_are_not_warned_of(caplog):
+    """Nor are data URIs and the provider's own store."""
+    chat_request(["https://example.org/a.jpg", "oss://b/a.jpg", square()], "Hm?")
+    assert caplog.records == []
