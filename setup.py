@@ -48,6 +48,7 @@ setup(
         [
             extension("geometry"),
             extension("flatten"),
+            extension("headers"),
             extension("scan"),
             extension("content"),
             extension("shaper", "shape.c"),

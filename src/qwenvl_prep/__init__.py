@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from qwenvl_prep.prepare import prepare_many as prepare_many
     from qwenvl_prep.probe import ImageInfo as ImageInfo
     from qwenvl_prep.probe import probe as probe
+    from qwenvl_prep.probe import probe_prefix as probe_prefix
     from qwenvl_prep.profiles import ModelProfile as ModelProfile
     from qwenvl_prep.profiles import Prices as Prices
     from qwenvl_prep.profiles import PriceTier as PriceTier
@@ -129,6 +130,7 @@ _HOMES = {
     "prepare_tiles": "cut",
     "prepare_video": "video",
     "probe": "probe",
+    "probe_prefix": "probe",
     "reconcile": "reconcile",
     "resize": "resize",
     "sample_frames": "video",

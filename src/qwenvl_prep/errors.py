@@ -8,6 +8,7 @@ What can go wrong, in one tree.
     │   ├── AddressError             an address that is not fetched from here
     │   └── FetchError               the address did not give the file
     │       └── FetchDeadlineError   not in time
+    ├── NeedMoreBytesError           the beginning of a file is too short to say
     ├── ImageError (ValueError)      something about one image
     │   ├── NotAnImageError          a PDF, a spreadsheet, a video, text
     │   ├── UnsupportedFormatError   a picture, of a type that is not read here
@@ -91,6 +92,7 @@ __all__ = [
     "ModelFeatureError",
     "ModelNotFoundError",
     "ModelTableError",
+    "NeedMoreBytesError",
     "NotAnImageError",
     "PayloadTooLargeError",
     "QuotaExhaustedError",
@@ -199,6 +201,24 @@ class FetchDeadlineError(FetchError):
     """
 
     seconds: float
+
+
+class NeedMoreBytesError(QwenVLPrepError):
+    """
+    The beginning of a file that was given is too short to say what picture it is.
+
+    Attributes
+    ----------
+    needed : int
+        How many bytes of the beginning are needed to go on; never more than the file
+        has, where its size was told.  ``sys.maxsize`` stands for all of a file whose
+        size was not told.
+    received : int
+        How many there were.
+    """
+
+    needed: int
+    received: int
 
 
 class ImageError(QwenVLPrepError, ValueError):

@@ -20,9 +20,9 @@ from qwenvl_prep.icc import conversion_for
 from qwenvl_prep.limits import DEFAULT_LIMITS, Limits
 from qwenvl_prep.metadata import can_strip
 from qwenvl_prep.options import Encoding, PlanKeywords, PlanOptions
-from qwenvl_prep.probe import probe, with_profile
+from qwenvl_prep.probe import plain_sides, probe, probe_address, with_profile
 from qwenvl_prep.profiles import DEFAULT_MODEL, ModelProfile, get_model
-from qwenvl_prep.sources import as_source
+from qwenvl_prep.sources import as_source, is_url
 from qwenvl_prep.strips import jpeg_shrink
 from qwenvl_prep.validate import find
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from qwenvl_prep.headers import ImageInfo
+    from qwenvl_prep.remote import Fetcher
 
 __all__ = [
     "ImagePlan",
@@ -264,6 +265,7 @@ def count_tokens(
     *,
     model: str | ModelProfile = DEFAULT_MODEL,
     high_resolution: bool = False,
+    fetch: bool | Fetcher = False,
 ) -> int:
     """
     Predict the tokens that one image is billed, from its header alone.
@@ -276,6 +278,9 @@ def count_tokens(
         Model that will read the image.
     high_resolution : bool
         Whether the request will set ``vl_high_resolution_images``.
+    fetch : bool or Fetcher
+        Whether *source* may be an ``http`` or ``https`` address, as for
+        :func:`qwenvl_prep.probe`; a few KB of it are read.
 
     Returns
     -------
@@ -293,13 +298,16 @@ def count_tokens(
     >>> count_tokens(np.zeros((512, 512, 3), np.uint8))
     326
     """
-    info = probe(source)
-    return billed_tokens(
-        info.upright_height,
-        info.upright_width,
-        get_model(model),
-        high_resolution=high_resolution,
-    )
+    # The rule gives both ways of turning an image the same count, so that for the
+    # sides alone no orientation has to be known.
+    info = None
+    if fetch and is_url(source):
+        info = probe_address(source, fetch, tail=False)
+    size = plain_sides(source) if info is None else None
+    if size is None:
+        info = info or probe(source)
+        size = info.upright_height, info.upright_width
+    return billed_tokens(*size, get_model(model), high_resolution=high_resolution)
 
 
 def count_tokens_many(

@@ -121,7 +121,9 @@ class Fetcher:
         """Bytes that all calls together have received, HTTP headers included."""
         return self._bytes_received
 
-    def probe(self, url: str, *, frame: int | None = None) -> ImageInfo:
+    def probe(
+        self, url: str, *, frame: int | None = None, tail: bool = True
+    ) -> ImageInfo:
         """
         Read what the header of a picture behind an address says.
 
@@ -135,6 +137,9 @@ class Fetcher:
             An ``http`` or ``https`` address.
         frame : int, optional
             As for :func:`qwenvl_prep.probe`.
+        tail : bool
+            As for :func:`qwenvl_prep.probe_prefix`: False is enough to count tokens,
+            and saves requests.
 
         Returns
         -------
@@ -155,11 +160,13 @@ class Fetcher:
         with self._call(url) as call:
             with self._open(call, (0, HEAD_SIZE - 1)) as answer:
                 if answer.status != 206:
-                    return _probe_stream(answer, frame)
+                    return _probe_stream(answer, frame, tail=tail)
                 ranges = _Ranges(partial(self._open, call))
                 size = ranges.take(answer, 0, HEAD_SIZE - 1)
             # Its connection is free again, for the parts that follow.
-            reader = HeaderReader(ranges.read, _UNKNOWN if size is None else size)
+            reader = HeaderReader(
+                ranges.read, _UNKNOWN if size is None else size, tail=tail
+            )
             info = read_header(reader, frame)
         return info if size is not None else dataclasses.replace(info, encoded_size=0)
 
@@ -473,17 +480,17 @@ class _Stream:
         return len(self._data)
 
 
-def _probe_stream(answer: _Answer, frame: int | None) -> ImageInfo:
+def _probe_stream(answer: _Answer, frame: int | None, *, tail: bool) -> ImageInfo:
     stream = _Stream(answer)
     size = _UNKNOWN if answer.length is None else answer.length
     try:
-        info = read_header(HeaderReader(stream.read, size), frame)
+        info = read_header(HeaderReader(stream.read, size, tail=tail), frame)
     except DamagedImageError:
         if size == _UNKNOWN:
             # Is something missing, or is it no picture? The end of the file tells.
             end = stream.read_to(BUDGET + 1)
             if stream.is_whole:
-                return read_header(HeaderReader(stream.read, end), frame)
+                return read_header(HeaderReader(stream.read, end, tail=tail), frame)
         if stream.is_too_short:
             raise answer.error(
                 f"gives no ranges, and its first {BUDGET:,} bytes do not tell the size "

@@ -12,6 +12,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from qwenvl_prep.addresses import shown
 from qwenvl_prep.data_uri import from_data_uri
 from qwenvl_prep.errors import ImageError, SourceError
 from qwenvl_prep.headers import BUDGET, HeaderReader
@@ -21,15 +22,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = [
+    "OPEN_FLAGS",
     "LargeFile",
     "Source",
     "as_source",
+    "can_seek_to_end",
     "is_stored",
     "is_url",
     "listed",
+    "open_file_header",
     "open_header",
     "open_source",
 ]
+
+# Without O_NONBLOCK, opening a FIFO would wait for a writer for ever.
+OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 
 # PATH_MAX of Linux; nothing longer can be opened.
 _LONGEST_PATH = 4096
@@ -38,6 +45,10 @@ _LONGEST_PATH = 4096
 # which nothing can change it.  A larger one is above what any model takes, so that it
 # is never sent as it is, and held whole it would be most of the memory that is used.
 _READ_AT_ONCE = 16 * 1024 * 1024
+
+# The modules of Python's own files that unpack what they give.
+_PACKED = frozenset({"_compression", "bz2", "compression", "gzip", "lzma"})
+_PACKED |= {"tarfile", "zipfile"}
 
 # Handed on to the server as they are; never fetched here.
 _URL_SCHEMES = frozenset({"http", "https", "oss"})
@@ -105,6 +116,8 @@ def as_source(
         return source
     if isinstance(source, str):
         return _from_text(source, name, limits)
+    if isinstance(source, Path):
+        return _from_path(source, name)
     if isinstance(source, os.PathLike):
         return _from_path(Path(os.fsdecode(source)), name)
     if isinstance(source, (bytes, bytearray, memoryview)):
@@ -297,6 +310,77 @@ def open_header(source: Source, *, budget: int = BUDGET) -> Iterator[HeaderReade
         yield HeaderReader.from_fd(descriptor, size, budget=budget)
 
 
+def can_seek_to_end(source: Any) -> bool:
+    """
+    Tell whether this is a file object whose bytes can be reached without the others.
+
+    A compressed file can seek too, but only by unpacking what lies between.
+    """
+    if isinstance(source, (Source, str, os.PathLike, io.TextIOBase)):
+        return False
+    if not hasattr(source, "read") or not hasattr(source, "seek"):
+        return False
+    if _is_pixels(source):
+        return False
+    try:
+        return bool(source.seekable()) and not (
+            _is_packed(source) or _is_packed(getattr(source, "raw", None))
+        )
+    except Exception:  # noqa: BLE001 - reading it as a whole says what is wrong
+        return False
+
+
+def _is_packed(file: object) -> bool:
+    kinds = type(file).__mro__
+    return any(kind.__module__.partition(".")[0] in _PACKED for kind in kinds)
+
+
+@contextmanager
+def open_file_header(file: Any) -> Iterator[HeaderReader]:
+    """
+    Open a reader on a file object that seeks; its position is put back at the end.
+
+    Parameters
+    ----------
+    file : binary file
+        For which :func:`can_seek_to_end` holds.  It is read from its position on.
+
+    Raises
+    ------
+    SourceError
+        If it cannot be read.
+    TypeError
+        If it gives text.
+    """
+    with _reading():
+        start = file.tell()
+        size = max(file.seek(0, os.SEEK_END) - start, 0)
+
+    def fetch(length: int, offset: int) -> bytes:
+        with _reading():
+            file.seek(start + offset)
+            return _read_all(file, length)[:length]
+
+    try:
+        yield HeaderReader(fetch, size)
+    finally:
+        with _reading():
+            file.seek(start)
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Translate what a file object raises."""
+    try:
+        yield
+    except (TypeError, MemoryError):
+        raise
+    # A file object is the caller's own code and may raise anything: EOFError of a
+    # cut gzip, errors of a network's library.
+    except Exception as exc:
+        raise SourceError(f"Reading the file object failed: {exc}") from exc
+
+
 @contextmanager
 def _open(source: Source) -> Iterator[int]:
     """Open a regular file; a FIFO, a device or a folder is refused."""
@@ -304,8 +388,7 @@ def _open(source: Source) -> Iterator[int]:
     if path is None:
         raise SourceError(f"Expected bytes or a file but {source.name} has neither")
     try:
-        # Without O_NONBLOCK, opening a FIFO would wait for a writer for ever.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        descriptor = os.open(path, OPEN_FLAGS)
     except (OSError, ValueError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
         raise SourceError(
@@ -328,8 +411,9 @@ def _from_text(text: str, name: str | None, limits: Limits) -> Source:
         return Source(name=name or "data URI", label=label, data=data)
     if is_url(text):
         raise SourceError(
-            f"Expected a local image but received the address {text}; it is not "
-            f"fetched here: hand it to chat_request, and the server reads it"
+            f"Expected a local image but received the address {shown(text)}; it is not "
+            f"fetched unasked: hand it to chat_request, and the server reads it, or "
+            f"count it with fetch=True"
         )
     if text[:7].lower() == "file://":
         return _from_path(_file_url_path(text), name)
@@ -365,17 +449,11 @@ def _from_file(file: Any, name: str | None, limits: Limits) -> Source:
     own_name = getattr(file, "name", None)
     if isinstance(file, io.TextIOBase):
         raise TypeError("Expected a file opened in binary mode ('rb')")
-    try:
+    with _reading():
         position = file.tell() if file.seekable() else None
         data = _read_all(file, limits.max_file_bytes + 1)
         if position is not None:
             file.seek(position)
-    except (TypeError, MemoryError):
-        raise
-    # A file object is the caller's own code and may raise anything: EOFError of a
-    # cut gzip, errors of a network's library.
-    except Exception as exc:
-        raise SourceError(f"Reading the file object failed: {exc}") from exc
     suffix = ""
     if isinstance(own_name, str):
         suffix = PurePath(own_name).suffix.lower()

@@ -7,8 +7,10 @@ of each byte that is written out without ever having been set.
 
 from __future__ import annotations
 
+import io
 import math
 import os
+import tempfile
 
 import numpy as np
 from PIL import Image
@@ -16,6 +18,7 @@ from PIL import Image
 import qwenvl_prep as qp
 from qwenvl_prep._native import content
 from qwenvl_prep._native.flatten import flatten_rgba
+from qwenvl_prep._native.headers import sides_of_plain
 from qwenvl_prep._native.scan import end_of_scan
 from qwenvl_prep._native.shaper import shape_rgb
 
@@ -121,6 +124,22 @@ def shape(pixels: int) -> None:
         raise AssertionError(pixels)
 
 
+def sides(file_format: str) -> None:
+    """Look for the sides of a file, and of all its beginnings; the rest is not set."""
+    saved = io.BytesIO()
+    options = {"exif": b"Exif\0\0" + bytes(20)} if file_format == "WEBP" else {}
+    Image.new("RGB", (40, 24)).save(saved, file_format, **options)
+    data = saved.getvalue()
+    with tempfile.TemporaryFile(buffering=0) as file:
+        for end in (*range(min(len(data), 700)), len(data)):
+            file.seek(0)
+            file.truncate()
+            file.write(data[:end])
+            found = sides_of_plain(file.fileno())
+            if found != (24, 40) and (found is not None or end == len(data)):
+                raise AssertionError((file_format, end, found))
+
+
 def sizes(count: int) -> None:
     """Count so many sizes by each rule."""
     sides = np.arange(11, 11 + count)
@@ -143,6 +162,8 @@ def main() -> None:
                     resize((side, 3), (out, 3), channels)
         for size, out in BOTH_AXES:
             resize(size, out, channels)
+    for file_format in ("JPEG", "PNG", "WEBP", "BMP", "TIFF"):
+        sides(file_format)
     studied(70, 90)
     for count in EDGES:
         flatten(count)

@@ -5,16 +5,22 @@ from __future__ import annotations
 import io
 import os
 import tempfile
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from qwenvl_prep.errors import QwenVLPrepError
+from qwenvl_prep.errors import NeedMoreBytesError, QwenVLPrepError
+from qwenvl_prep.geometry import billed_tokens
 from qwenvl_prep.headers import HeaderReader, ImageInfo, read_header
+from qwenvl_prep.plan import count_tokens
+from qwenvl_prep.probe import plain_sides, probe, probe_prefix
+from qwenvl_prep.profiles import get_model
 
 BUDGET = 256 * 1024
+MODEL = get_model("qwen-vl-max")
 
 EXIF = Image.Exif()
 EXIF[0x0112] = 6
@@ -200,3 +206,144 @@ def test_reading_twice_gives_the_same(name):
     """A reader keeps nothing that would change a second answer."""
     reader = HeaderReader.from_bytes(VALID[name])
     assert read_header(reader) == read_header(reader)
+
+
+@given(st.integers(1, 20_000), st.integers(1, 20_000))
+def test_a_turned_picture_costs_the_same(height, width):
+    """Counting needs no orientation, for the rule is symmetric."""
+    if max(height, width) <= 200 * min(height, width):
+        count = billed_tokens(height, width, MODEL)
+        assert billed_tokens(width, height, MODEL) == count
+
+
+def counted(path) -> int | tuple[type, str]:
+    """Give the count of a file, or how it is refused."""
+    try:
+        return count_tokens(path)
+    except QwenVLPrepError as error:
+        return type(error), str(error)
+
+
+def counted_by_probe(path) -> int | tuple[type, str]:
+    """Give the count by way of everything that the header says."""
+    try:
+        info = probe(path)
+        return billed_tokens(info.upright_height, info.upright_width, MODEL)
+    except QwenVLPrepError as error:
+        return type(error), str(error)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    """Give a path to write to."""
+    return tmp_path_factory.mktemp("counted") / "picture"
+
+
+@pytest.mark.parametrize("name", sorted(VALID))
+def test_valid_files_cost_what_their_header_says(name, path):
+    """Every type is counted alike, and those that people send are counted fast."""
+    path.write_bytes(VALID[name])
+    assert counted(path) == counted(str(path)) == counted_by_probe(path)
+    is_plain = name.startswith(("jpeg", "png", "apng", "webp", "bmp", "tiff"))
+    is_several = name in ("webp-animated", "tiff-pages")
+    assert (plain_sides(path) is not None) == (is_plain and not is_several)
+
+
+@given(mutated(), st.integers(0, 3), st.data())
+@settings(max_examples=500)
+def test_counting_refuses_what_probing_refuses(path, data, cut, draw):
+    """However a file is damaged, its count and its refusal are the header's."""
+    if not cut:
+        data = data[: draw.draw(st.integers(0, len(data)))]
+    path.write_bytes(data)
+    assert counted(path) == counted_by_probe(path)
+
+
+def answer_by_prefixes(
+    data: bytes, *, size: int | None, tail: bool = True
+) -> tuple[ImageInfo | tuple[type, str], int]:
+    """Feed the beginning, each time as long as was asked; give the steps too."""
+    length = 0
+    for steps in range(1_000):
+        known = len(data) if length >= len(data) else size
+        try:
+            return probe_prefix(data[:length], size=known, tail=tail), steps
+        except NeedMoreBytesError as error:
+            needed, received = error.needed, error.received
+        except QwenVLPrepError as error:
+            return (type(error), str(error)), steps
+        assert received == min(length, len(data)) < needed
+        assert size is None or needed <= size
+        length = needed
+    raise AssertionError("asked a thousand times")
+
+
+def without_size(answer: ImageInfo | tuple[type, str]) -> object:
+    """Give what may differ where the size was never told."""
+    if isinstance(answer, ImageInfo):
+        return replace(answer, encoded_size=0)
+    return answer[0]
+
+
+def check_prefixes(data: bytes) -> None:
+    """Hold every answer from a beginning against the whole's."""
+    whole = answer(HeaderReader.from_bytes(data))
+    found, steps = answer_by_prefixes(data, size=len(data))
+    assert found == whole
+    assert steps <= 60
+    found, steps = answer_by_prefixes(data, size=None)
+    assert without_size(found) == without_size(whole)
+    assert steps <= 60
+    found, _ = answer_by_prefixes(data, size=len(data), tail=False)
+    if isinstance(whole, ImageInfo):
+        assert (found.height, found.width) == (whole.height, whole.width)
+        assert found.n_frames <= whole.n_frames
+
+
+@pytest.mark.parametrize("name", sorted(VALID))
+def test_beginnings_end_in_the_wholes_answer(name):
+    """From as many bytes as are asked for comes the answer of all."""
+    check_prefixes(VALID[name])
+
+
+@given(mutated(), st.sampled_from([0, 0, 5_000, 300_000]))
+@settings(max_examples=300)
+def test_beginnings_of_damaged_files_end_in_the_wholes_answer(data, padding):
+    """Also where the answer is a refusal."""
+    at = len(data) // 2
+    check_prefixes(data[:at] + bytes(padding) + data[at:])
+
+
+@given(mutated(), st.integers(0, 3))
+@settings(max_examples=200)
+def test_a_file_object_gives_what_its_bytes_give(data, front):
+    """A file object is read here and there, from where it stands."""
+    file = io.BytesIO(b"in front"[:front] + data)
+    file.seek(front)
+    try:
+        found = probe(file)
+    except QwenVLPrepError as error:
+        found = type(error), str(error)
+    assert found == answer(HeaderReader.from_bytes(data))
+    assert file.tell() == front
+
+
+@given(mutated(), st.integers(0, 2**19))
+@settings(max_examples=100)
+def test_no_byte_is_fetched_that_is_not_told(data, padding):
+    """What the reader says that it read is what was fetched, and inside the file."""
+    at = len(data) // 2
+    spread = data[:at] + bytes(padding) + data[at:]
+    fetched = 0
+
+    def fetch(length: int, offset: int) -> bytes:
+        nonlocal fetched
+        assert length >= 0
+        assert offset >= 0
+        piece = spread[offset : offset + length]
+        fetched += len(piece)
+        return piece
+
+    reader = HeaderReader(fetch, len(spread))
+    answer(reader)
+    assert reader.bytes_read == fetched <= BUDGET

@@ -6,6 +6,7 @@ import gzip
 import io
 import os
 import struct
+import sys
 import tracemalloc
 import zipfile
 import zlib
@@ -16,6 +17,7 @@ from PIL import Image
 from qwenvl_prep.errors import (
     DamagedImageError,
     ImageError,
+    NeedMoreBytesError,
     NotAnImageError,
     SourceError,
     UnsupportedFormatError,
@@ -24,6 +26,7 @@ from qwenvl_prep.headers import HeaderReader, ImageInfo, read_header
 from qwenvl_prep.headers.reader import BudgetExceeded, ShortRead
 from qwenvl_prep.headers.tiff import exif_orientation
 from qwenvl_prep.headers.xmp import xmp_orientation
+from qwenvl_prep.probe import probe_prefix
 
 
 def probe(data: bytes) -> ImageInfo:
@@ -51,6 +54,109 @@ def tiff_block(orientation: int, order: str = "<") -> bytes:
 
 
 XMP = b'<x:xmpmeta><rdf:Description tiff:Orientation="8"/></x:xmpmeta>'
+
+
+# ---------------------------------------------------------------------- beginnings
+
+
+def needed(data: bytes, **options) -> NeedMoreBytesError:
+    """Give the error of a beginning that is too short."""
+    with pytest.raises(NeedMoreBytesError) as caught:
+        probe_prefix(data, **options)
+    return caught.value
+
+
+class TestPrefix:
+    """What the first bytes say, and how many of them it takes."""
+
+    def test_head_is_asked_for_first(self):
+        """The first question is for 4,096 bytes, or for as many as there are."""
+        error = needed(b"", size=100_000)
+        assert (error.needed, error.received) == (4_096, 0)
+        assert needed(b"abc", size=100).needed == 100
+        assert needed(b"abc").needed == 4_096
+        assert "4,096 bytes of the file's beginning but received 3" in str(
+            needed(b"abc")
+        )
+
+    def test_far_frame_is_asked_for(self):
+        """Behind EXIF of 60,000 bytes stands the frame: two questions, and no third."""
+        exif = b"\xff\xe1" + struct.pack(">H", 60_002) + bytes(60_000)
+        data = saved("RGB", "JPEG")
+        data = data[:2] + exif + data[2:] + bytes(9_000_000)
+        error = needed(data[:4_096], size=len(data))
+        assert 60_000 < error.needed < 63_000
+        info = probe_prefix(data[: error.needed], size=len(data))
+        assert (info.height, info.width) == (24, 40)
+        assert info.encoded_size == len(data)
+        # The size is not needed, only not known then.
+        assert probe_prefix(data[: error.needed]).encoded_size == 0
+
+    def test_orientation_behind_the_pixels_is_waited_for(self):
+        """A PNG is read to its end, unless nothing but the sides is wanted."""
+        noise = os.urandom(200_000)
+        image = Image.frombytes("L", (500, 400), noise)
+        file = io.BytesIO()
+        image.save(file, "PNG")
+        data = file.getvalue()
+        exif = tiff_block(6)
+        chunk = struct.pack(">I", len(exif)) + b"eXIf" + exif
+        chunk += struct.pack(">I", zlib.crc32(b"eXIf" + exif))
+        data = data[:-12] + chunk + data[-12:]
+        assert needed(data[:5_000], size=len(data)).needed > 5_000
+        assert probe_prefix(data, size=len(data)).orientation == 6
+        info = probe_prefix(data[:5_000], size=len(data), tail=False)
+        assert (info.height, info.width, info.orientation) == (400, 500, 1)
+
+    def test_frames_are_not_waited_for_without_the_tail(self):
+        """The first of many frames has the size of all."""
+        frames = [Image.effect_noise((90, 80), 90).convert("RGB") for _ in range(9)]
+        for file_format in ("GIF", "WEBP", "TIFF"):
+            file = io.BytesIO()
+            options = {"save_all": True, "append_images": frames[1:]}
+            frames[0].save(file, file_format, **options)
+            data = file.getvalue()
+            assert probe_prefix(data, size=len(data)).n_frames == 9
+            info = probe_prefix(data[:9_000], size=len(data), tail=False)
+            assert (info.height, info.width, info.n_frames) == (80, 90, 1)
+
+    def test_end_of_a_file_of_unknown_size_is_all_of_it(self):
+        """Some types are told by their end, which may be anywhere."""
+        data = bytes(range(100, 150)) * 400
+        assert needed(data[:9_000]).needed == sys.maxsize
+        assert "all bytes" in str(needed(data[:9_000]))
+        assert needed(data[:9_000], size=len(data)).needed == len(data) - 1
+        for options in ({"size": len(data)}, {"tail": False}):
+            with pytest.raises(NotAnImageError):
+                probe_prefix(data, **options)
+        footer = data + b"TRUEVISION-XFILE.\0"
+        with pytest.raises(UnsupportedFormatError, match="TGA"):
+            probe_prefix(footer, size=len(footer))
+
+    def test_what_is_broken_is_told_at_once(self):
+        """No further bytes are asked for where the first show that it is in vain."""
+        data = saved("RGB", "PNG")
+        with pytest.raises(DamagedImageError):
+            probe_prefix(data[:20] + b"!" + data[21:] + bytes(5_000), size=1_000_000)
+        with pytest.raises(NotAnImageError):
+            probe_prefix(b"%PDF-1.7" + bytes(5_000), size=1_000_000)
+
+    def test_bytes_like_objects_are_bytes(self):
+        """A bytearray and a memoryview are beginnings too."""
+        data = saved("RGB", "PNG")
+        for other in (bytearray(data), memoryview(data)):
+            assert probe_prefix(other, size=len(data)) == probe(data)
+
+    def test_impossible_sizes_are_a_mistake_of_the_caller(self):
+        """A size is an int, and no less than what is here."""
+        for size in (-1, 2, 1 << 62):
+            with pytest.raises(ValueError, match="Expected a size of at least the 3"):
+                probe_prefix(b"abc", size=size)
+        for size in (3.0, "3", True):
+            with pytest.raises(TypeError, match="Expected an int for size"):
+                probe_prefix(b"abc", size=size)
+        with pytest.raises(TypeError):
+            probe_prefix("abc")
 
 
 # ------------------------------------------------------------------------- reader

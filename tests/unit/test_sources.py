@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import base64
+import bz2
+import gzip
 import io
+import lzma
 import os
 import pathlib
 import threading
+import zipfile
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from qwenvl_prep import Limits, prepare, probe, sources
+from qwenvl_prep import Limits, count_tokens, prepare, probe, sources
 from qwenvl_prep.errors import (
     DamagedImageError,
     DecodeLimitError,
+    NotAnImageError,
     QwenVLPrepError,
     SourceError,
 )
@@ -23,7 +28,9 @@ from qwenvl_prep.sources import (
     LargeFile,
     Source,
     as_source,
+    can_seek_to_end,
     is_url,
+    open_file_header,
     open_header,
     open_source,
 )
@@ -232,6 +239,142 @@ def refusal(value, **options) -> str:
     with pytest.raises(SourceError) as caught:
         read_bytes(as_source(value, **options))
     return str(caught.value)
+
+
+def test_every_form_of_a_path_is_counted_alike(tmp_path, png, monkeypatch):
+    """The fast way takes paths as they are, and leaves what else a text may be."""
+    monkeypatch.chdir(tmp_path)
+    expected = count_tokens(png)
+    for name in ("a.png", "with: colon.png", "data", "ünïcode\udcff.png", "%41.png"):
+        path = tmp_path / name
+        path.write_bytes(png)
+        for form in (path, str(path), Fspath(str(path)), name, f"{path}/", f"./{name}"):
+            assert count_tokens(form) == expected
+    assert count_tokens((tmp_path / "a.png").as_uri()) == expected
+    os.mkfifo("fifo")
+    for form in ("", "\0", "none.png", tmp_path, "fifo", "x" * 5_000, "http://a/b.png"):
+        with pytest.raises(SourceError):
+            count_tokens(form)
+
+
+class Counting(io.BytesIO):
+    """A file object that tells how much of it was read."""
+
+    bytes_read = 0
+
+    def read(self, size=-1):
+        """Count what is given."""
+        piece = super().read(size)
+        self.bytes_read += len(piece)
+        return piece
+
+
+def test_header_of_a_file_object_is_read_without_the_file(png):
+    """What seeks is read here and there, from where it stands, and put back."""
+    file = Counting(b"front" + png + bytes(1_000_000))
+    file.seek(5)
+    assert probe(file).width == 120
+    assert count_tokens(file) == count_tokens(png)
+    assert file.bytes_read < 20_000
+    assert file.tell() == 5
+    assert probe(file).encoded_size == len(png) + 1_000_000
+
+
+def test_a_refused_file_object_is_put_back(png):
+    """Damage, and a position behind the end, leave a file object where it stood."""
+    file = io.BytesIO(png[:20])
+    with pytest.raises(DamagedImageError):
+        probe(file)
+    assert file.tell() == 0
+    file.seek(100)
+    with pytest.raises(NotAnImageError):
+        probe(file)
+    assert file.tell() == 100
+
+
+def test_what_was_written_to_a_file_object_is_seen(tmp_path, png):
+    """What still lies in the buffer of an open file belongs to it."""
+    with (tmp_path / "new.png").open("w+b") as file:
+        file.write(png)
+        file.seek(0)
+        assert probe(file).width == 120
+
+
+def test_sparse_giant_as_a_file_object_is_probed_at_once(tmp_path, png):
+    """The header of an open file of a terabyte takes no more than that of a path."""
+    giant = tmp_path / "giant.png"
+    giant.write_bytes(png)
+    with giant.open("r+b") as file:
+        file.truncate(2**40)
+        assert probe(file).encoded_size == probe(giant).encoded_size == 2**40
+
+
+def test_packed_files_are_read_as_a_whole(png):
+    """To seek, they unpack everything between: once is enough, and bounded."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as packed:
+        packed.writestr("a.png", png)
+    with (
+        gzip.GzipFile(fileobj=io.BytesIO(gzip.compress(png))) as of_gzip,
+        bz2.BZ2File(io.BytesIO(bz2.compress(png))) as of_bz2,
+        lzma.LZMAFile(io.BytesIO(lzma.compress(png))) as of_lzma,
+        zipfile.ZipFile(archive) as packed,
+        packed.open("a.png") as of_zip,
+    ):
+        for file in (of_gzip, of_bz2, of_lzma, of_zip, io.BufferedReader(of_gzip)):
+            assert not can_seek_to_end(file)
+            assert probe(file).width == 120
+
+
+def test_only_file_objects_seek(path, png, photo):
+    """Paths, bytes, pixels and text files are none."""
+    for value in (path, str(path), png, photo, np.asarray(photo), None, as_source(png)):
+        assert not can_seek_to_end(value)
+    with path.open(encoding="latin-1") as text:
+        assert not can_seek_to_end(text)
+        with pytest.raises(TypeError, match="binary mode"):
+            probe(text)
+
+
+def test_failing_file_object_is_translated(png):
+    """Whatever a file object raises while its header is read becomes ours."""
+
+    class Failing(io.BytesIO):
+        def __init__(self, data, failing):
+            super().__init__(data)
+            self.failing = failing
+
+        def read(self, _size=-1):
+            if self.failing == "read":
+                raise EOFError("cut off")
+            return super().read(_size)
+
+        def seek(self, position, whence=0):
+            if self.failing == "seek":
+                raise LookupError("no such place")
+            return super().seek(position, whence)
+
+    for failing, reason in (("read", "cut off"), ("seek", "no such place")):
+        with pytest.raises(SourceError, match=reason):
+            probe(Failing(png, failing))
+
+    class Text(io.BytesIO):
+        def read(self, _size=-1):
+            return "text"
+
+    with pytest.raises(TypeError, match="binary mode"):
+        probe(Text(png))
+
+
+def test_file_object_that_gives_more_is_cut(png):
+    """A read that gives more than was asked moves nothing."""
+
+    class Generous(io.BytesIO):
+        def read(self, size=-1):
+            return super().read(size) + b"more"
+
+    with open_file_header(Generous(png)) as reader:
+        assert reader.head == png[:4096]
 
 
 def test_missing_file_is_named(tmp_path):

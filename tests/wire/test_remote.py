@@ -19,7 +19,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from qwenvl_prep import Fetcher, addresses, probe
+from qwenvl_prep import Fetcher, addresses, count_tokens, probe
 from qwenvl_prep.cli import cli
 from qwenvl_prep.errors import (
     AddressError,
@@ -29,6 +29,7 @@ from qwenvl_prep.errors import (
     ImageError,
     NotAnImageError,
     QwenVLPrepError,
+    SourceError,
 )
 
 HEAD = 4096
@@ -873,3 +874,25 @@ def test_the_command_line_counts_addresses_when_asked(site):
     assert run(cli, ["count", "--allow-private", "a.jpg"]).exit_code == 2
     assert run(cli, ["count", url]).exit_code == 1
     assert site.connections == 2
+
+
+def test_counting_and_probing_fetch_when_asked(site, fetcher):
+    """A fetcher or True may be given, whose rules hold; without it nothing is read."""
+    image = Image.effect_noise((400, 300), 90)
+    file = io.BytesIO()
+    image.save(file, "GIF", save_all=True, append_images=[image.rotate(1)] * 30)
+    site.pages["/a.gif"] = ranged(file.getvalue() + bytes(2_000_000))
+    url = f"{site.url}/a.gif"
+    tokens = count_tokens(url, fetch=fetcher)
+    assert tokens == count_tokens(file.getvalue())
+    assert site.bodies_sent == HEAD
+    assert probe(url, fetch=fetcher).n_frames > 1
+    requests = len(site.heads)
+    for call in (count_tokens, probe):
+        assert call(file.getvalue(), fetch=True)
+        with pytest.raises(AddressError):
+            call(url, fetch=True)
+        with pytest.raises(SourceError, match="fetch=True") as caught:
+            call(f"{url}?Signature=canary")
+        assert "canary" not in str(caught.value)
+    assert len(site.heads) == requests

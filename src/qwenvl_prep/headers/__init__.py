@@ -21,7 +21,13 @@ from qwenvl_prep.headers.info import ImageInfo
 from qwenvl_prep.headers.jpeg import read_jpeg
 from qwenvl_prep.headers.jpeg2000 import CODESTREAM, read_j2k, read_jp2
 from qwenvl_prep.headers.png import read_png
-from qwenvl_prep.headers.reader import BUDGET, BudgetExceeded, HeaderReader, ShortRead
+from qwenvl_prep.headers.reader import (
+    BUDGET,
+    UNKNOWN_SIZE,
+    BudgetExceeded,
+    HeaderReader,
+    ShortRead,
+)
 from qwenvl_prep.headers.refuse import as_frame, check_frame, damaged
 from qwenvl_prep.headers.sgi import read_sgi
 from qwenvl_prep.headers.tiff import read_tiff
@@ -30,7 +36,7 @@ from qwenvl_prep.headers.webp import read_webp
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["BUDGET", "HeaderReader", "ImageInfo", "read_header"]
+__all__ = ["BUDGET", "UNKNOWN_SIZE", "HeaderReader", "ImageInfo", "read_header"]
 
 _BY_SIGNATURE: tuple[tuple[bytes, str, Callable[[HeaderReader], ImageInfo]], ...] = (
     (b"GIF87a", "GIF", read_gif),
@@ -91,6 +97,8 @@ def read_header(reader: HeaderReader, frame: int | None = None) -> ImageInfo:
         If there is no such frame; those beyond what 256 KiB reach are not counted.
     SourceError
         If the file cannot be read.
+    NeedMoreBytesError
+        If the reader has only the beginning of a file, and that is too short.
 
     Examples
     --------

@@ -229,6 +229,8 @@ def _next_zip_entry(reader: HeaderReader, at: int) -> int:
 
 def _office_in_directory(reader: HeaderReader) -> ImageError | None:
     """Look for names in the central directory, which closes a ZIP."""
+    if not reader.tail:
+        return None
     size = min(reader.size, 4096)
     tail = reader.read_up_to(reader.size - size, size)
     for signature, kind in _ZIPS:
@@ -369,10 +371,11 @@ def _is_pcx(head: bytes) -> bool:
 
 def _is_targa(reader: HeaderReader) -> bool:
     """Tell whether the header of a TGA picture, which has no signature, makes sense."""
-    if reader.size > 44 and reader.read_up_to(reader.size - 18, 17, 0) == (
-        b"TRUEVISION-XFILE."
-    ):
-        return True
+    if reader.tail and reader.size > 44:
+        # The signature of its second version stands at the end.
+        footer = reader.read_up_to(reader.size - 18, 17, 0)
+        if footer == b"TRUEVISION-XFILE.":
+            return True
     head = reader.head
     if len(head) < 18:
         return False

@@ -124,7 +124,7 @@ def read_gif(reader: HeaderReader, frame: int = 0) -> ImageInfo:
         channels=4 if transparent else 3,
         has_alpha=transparent,
         colour="palette",
-        n_frames=frames + _count(walk),
+        n_frames=frames + (_count(walk) if reader.tail else 0),
         is_lossless=True,
         encoded_size=reader.size,
     )

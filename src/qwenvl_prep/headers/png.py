@@ -10,7 +10,7 @@ from zlib import error as zlib_error
 
 from qwenvl_prep.headers.embedded import inflated_profile, profile_pieces
 from qwenvl_prep.headers.info import ImageInfo
-from qwenvl_prep.headers.reader import BudgetExceeded, ShortRead
+from qwenvl_prep.headers.reader import UNKNOWN_SIZE, BudgetExceeded, ShortRead
 from qwenvl_prep.headers.refuse import damaged, unsupported
 from qwenvl_prep.headers.tiff import exif_orientation, exif_orientation_at
 from qwenvl_prep.headers.xmp import xmp_orientation
@@ -85,6 +85,11 @@ class _Chunks:
         ):
             self.raw_exif = kind, at, length
 
+    @property
+    def stated(self) -> tuple[object, object, object]:
+        """Whatever may state an orientation."""
+        return self.exif, self.raw_exif, self.xmp
+
     def orientation(self, reader: HeaderReader) -> int:
         found = self.exif
         if found is None and self.raw_exif:
@@ -126,9 +131,14 @@ def read_png(reader: HeaderReader) -> ImageInfo:
     if chunks.frames and not chunks.fctl:
         # The picture in IDAT is shown by old viewers only and counted besides.
         frames += 1
+    stated = chunks.stated
+    orientation = chunks.orientation(reader) if any(stated) else 1
     # The size is known; metadata too far away to be read is not worth a refusal.
-    with suppress(BudgetExceeded):
-        _behind_pixels(reader, chunks, behind)
+    if reader.tail:
+        with suppress(BudgetExceeded):
+            _behind_pixels(reader, chunks, behind)
+            if chunks.stated != stated:
+                orientation = chunks.orientation(reader)
 
     has_alpha = colour_type >= 4 or chunks.has_trns
     if chunks.has_trns and colour_type < 4:
@@ -138,9 +148,7 @@ def read_png(reader: HeaderReader) -> ImageInfo:
         "image/png",
         height,
         width,
-        chunks.orientation(reader)
-        if chunks.exif or chunks.raw_exif or chunks.xmp
-        else 1,
+        orientation,
         channels,
         8 if colour_type == 3 else bits,
         has_alpha,
@@ -214,6 +222,8 @@ def _last_equal_idat(reader: HeaderReader, at: int, length: int) -> int:
         found, kind = _chunk.unpack(reader.read(at + index * step, 8, 32))
         return bool(kind == b"IDAT" and found <= length)
 
+    if reader.size == UNKNOWN_SIZE:
+        return at
     if high > 1 and is_idat(high):
         return at + high * step
     while high - low > 1:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import os
+import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
-from qwenvl_prep.errors import SourceError
+from qwenvl_prep.errors import NeedMoreBytesError, SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["BudgetExceeded", "HeaderReader", "ShortRead"]
+__all__ = ["UNKNOWN_SIZE", "BudgetExceeded", "HeaderReader", "ShortRead"]
 
 # Most JPEG, PNG and WebP headers lie within the first page of the file.
 HEAD_SIZE = 4096
 # Enough for what usually stands together behind a jump: a few JPEG segments, one IFD.
 READ_AHEAD = 1024
 BUDGET = 256 * 1024
+# Stands for the length of a file that nobody has told; larger than any file is.
+UNKNOWN_SIZE = 1 << 62
 
 
 class ShortRead(Exception):  # noqa: N818 - a signal between our own functions
@@ -50,6 +53,27 @@ def _cut(data: bytes | memoryview, length: int, offset: int) -> bytes:
     return bytes(data[offset : offset + length])
 
 
+def _cut_prefix(data: bytes | memoryview, size: int, length: int, offset: int) -> bytes:
+    """Fetch out of a beginning what a file of *size* bytes would give, or nothing."""
+    end = min(offset + length, size)
+    if end <= len(data):
+        return bytes(data[offset:end])
+    if end > UNKNOWN_SIZE // 2:
+        # Counted from the end, which only somebody with the whole file knows.
+        needed = sys.maxsize
+    else:
+        # Somewhat more each time, so that even a walk in many small steps has an end
+        # soon.
+        needed = min(max(end, len(data) + len(data) // 8), size)
+    asked = "all bytes" if needed == sys.maxsize else f"{needed:,} bytes"
+    raise NeedMoreBytesError(
+        f"Expected {asked} of the file's beginning but received {len(data):,}; call "
+        f"again with so many, or with the file's size if there are no more",
+        needed=needed,
+        received=len(data),
+    )
+
+
 def _unreadable(exc: OSError) -> SourceError:
     return SourceError(f"Expected a readable file but received: {exc.strerror or exc}")
 
@@ -69,6 +93,13 @@ class HeaderReader:
         Length of the whole in bytes.
     budget : int, default: 262144
         Bytes that may be fetched altogether.
+    tail : bool, default: True
+        Whether to look for what stands behind the pixels.  Where each fetch is a
+        request to a server, going without saves many of them: the sides, which are
+        all that counting takes, come out the same.  But frames behind the first
+        are not counted then, except in formats that tell their number in front; an
+        orientation that PNG or WebP keep behind the pixels is not seen; and what is
+        no picture may be named less exactly.
 
     Attributes
     ----------
@@ -76,6 +107,8 @@ class HeaderReader:
         The first 4,096 bytes, or all of them if there are fewer.
     size : int
         Length of the whole in bytes.
+    tail : bool
+        Whether to look for what stands behind the pixels.
     profile : tuple
         Where the colour profile's pieces were found, and the pieces; they may take
         most of the budget, so a second reading must not have to pay for them again.
@@ -92,6 +125,7 @@ class HeaderReader:
         "head",
         "profile",
         "size",
+        "tail",
     )
 
     def __init__(
@@ -100,8 +134,10 @@ class HeaderReader:
         size: int,
         *,
         budget: int = BUDGET,
+        tail: bool = True,
     ) -> None:
         self.size = size
+        self.tail = tail
         self.head = head = fetch(min(size, HEAD_SIZE), 0)
         self._head_size = self._spent = len(head)
         self._fetch = fetch
@@ -135,6 +171,36 @@ class HeaderReader:
         view = data if isinstance(data, bytes) else memoryview(data).cast("B")
         whole = len(view) if size is None else size
         reader = cls(partial(_cut, view), whole, budget=budget)
+        reader._is_file = False
+        return reader
+
+    @classmethod
+    def from_prefix(
+        cls,
+        data: bytes | bytearray | memoryview,
+        *,
+        size: int | None = None,
+        tail: bool = True,
+    ) -> HeaderReader:
+        """
+        Read from the beginning of a file, as the whole file would be read.
+
+        Whatever lies beyond it is a
+        :class:`~qwenvl_prep.errors.NeedMoreBytesError`, so that an answer is the one
+        that the whole file gives, its budget included.
+
+        Parameters
+        ----------
+        data : bytes-like
+            The beginning, which is not copied.
+        size : int, optional
+            Length of the whole in bytes; not known if left out.
+        tail : bool, default: True
+            As for a file.
+        """
+        view = data if isinstance(data, bytes) else memoryview(data).cast("B")
+        whole = UNKNOWN_SIZE if size is None else size
+        reader = cls(partial(_cut_prefix, view, whole), whole, tail=tail)
         reader._is_file = False
         return reader
 
@@ -240,7 +306,9 @@ class HeaderReader:
             # The part has fetched with its own read-ahead already.
             return self.read_up_to(offset + at, min(count, length - at), 0)
 
-        return HeaderReader(fetch, length, budget=max(HEAD_SIZE, self.bytes_left))
+        return HeaderReader(
+            fetch, length, budget=max(HEAD_SIZE, self.bytes_left), tail=self.tail
+        )
 
     def _fetch_window(self, offset: int, length: int, ahead: int) -> bytes:
         end = offset + length

@@ -211,7 +211,7 @@ def read_tiff(reader: HeaderReader, frame: int = 0) -> ImageInfo:
         check_frame(frame, len(pages))
         page = pages[frame]
     fields, following = _directory(read, form, page)
-    if not frame:
+    if not frame and reader.tail:
         pages = _pages(reader, form, pages, following)
     if _WINDOWS_MEDIA_PHOTO in fields:
         raise unsupported("JPEG XR", "a JPEG XR picture")

@@ -101,6 +101,8 @@ def _read_extended(reader: HeaderReader, frame: int) -> ImageInfo:
             elif 1 < frames <= frame + 1 and is_lossless:
                 # A later frame shows what earlier ones left.
                 is_lossless = reader.peek(at + 24, 4) == b"VP8L"
+            if not reader.tail and frames > frame:
+                break
         elif kind in (b"VP8 ", b"VP8L"):
             if not first_picture:
                 first_picture = kind
@@ -109,7 +111,7 @@ def _read_extended(reader: HeaderReader, frame: int) -> ImageInfo:
                     *_, picture_alpha = _bitstream(reader, kind, at + 8)
                     has_alpha = has_alpha or picture_alpha
             awaited = flags & (_EXIF | _XMP) or (flags & _ICC and not has_icc)
-            if not animated and not awaited:
+            if not animated and not (awaited and reader.tail):
                 break
         elif kind == b"ICCP":
             has_icc = True
