@@ -47,6 +47,7 @@ setup(
     ext_modules=cythonize(
         [
             extension("geometry"),
+            extension("caps"),
             extension("flatten"),
             extension("headers"),
             extension("scan"),

@@ -62,6 +62,8 @@ if TYPE_CHECKING:
     from qwenvl_prep.scenarios import Scenario as Scenario
     from qwenvl_prep.scenarios import what_if as what_if
     from qwenvl_prep.sender import Sender as Sender
+    from qwenvl_prep.shrink import SizesFit as SizesFit
+    from qwenvl_prep.shrink import fit_sizes as fit_sizes
     from qwenvl_prep.tile_boxes import merge_boxes as merge_boxes
     from qwenvl_prep.tiles import Tile as Tile
     from qwenvl_prep.tiles import TilePlan as TilePlan
@@ -99,6 +101,7 @@ _HOMES = {
     "Resizer": "resize",
     "Scenario": "scenarios",
     "Sender": "sender",
+    "SizesFit": "shrink",
     "Tile": "tiles",
     "TilePlan": "tiles",
     "Usage": "reply",
@@ -115,6 +118,7 @@ _HOMES = {
     "count_video_tokens": "video",
     "errors": None,
     "fit": "budget",
+    "fit_sizes": "shrink",
     "from_data_uri": "data_uri",
     "get_model": "profiles",
     "http_body": "request",

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import unicodedata
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from qwenvl_prep.errors import (
     BudgetError,
@@ -15,15 +14,25 @@ from qwenvl_prep.errors import (
     without_frames,
 )
 from qwenvl_prep.geometry import integer
-from qwenvl_prep.plan import ImagePlan, plan
+from qwenvl_prep.plan import ImagePlan, lowered_plan, plan
 from qwenvl_prep.prepare import PreparedImage
 from qwenvl_prep.profiles import DEFAULT_MODEL, ModelProfile, get_model
+from qwenvl_prep.shrink import floors_refused, lower_caps
+from qwenvl_prep.sizes import cap_tokens
 from qwenvl_prep.sources import listed
+from qwenvl_prep.text_tokens import text_token_bound
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["RequestPlan", "count_fitting", "fit", "text_token_bound"]
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
+
+    from qwenvl_prep.options import PlanOptions
+
+__all__ = ["Policy", "RequestPlan", "count_fitting", "fit", "text_token_bound"]
+
+Policy: TypeAlias = Literal["error", "shrink"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -39,17 +48,28 @@ class RequestPlan:
         Name and predicted billed tokens of each image, in order.
     text_tokens : int
         Tokens of the text; an upper bound where text itself was given.
+    template_tokens : int
+        Tokens of the model's chat template, which every request has.
     reserve : int
-        Tokens kept free for what is not counted here, such as the chat template.
+        Tokens kept free for what is not counted here.
     images : tuple of ImagePlan
         The plans behind *items*, in order; empty where only counts were given.
+    scale : float or None
+        The largest common scale of ``policy="shrink"``, before what it leaves is
+        given away; 1.0 where nothing was shrunk and no weights were given.
+    caps : tuple of int
+        Of ``policy="shrink"``: ``max_tokens`` under which each image costs what
+        *items* says.
     """
 
     model: ModelProfile
     items: tuple[tuple[str, int], ...]
     text_tokens: int
+    template_tokens: int
     reserve: int
     images: tuple[ImagePlan, ...] = ()
+    scale: float | None = None
+    caps: tuple[int, ...] = ()
 
     @property
     def image_tokens(self) -> int:
@@ -58,8 +78,10 @@ class RequestPlan:
 
     @property
     def total(self) -> int:
-        """Predicted tokens of images, text and reserve; below :attr:`limit`."""
-        return self.image_tokens + self.text_tokens + self.reserve
+        """Predicted tokens of everything; below :attr:`limit`."""
+        return (
+            self.image_tokens + self.text_tokens + self.template_tokens + self.reserve
+        )
 
     @property
     def limit(self) -> int:
@@ -84,6 +106,9 @@ def fit(
     model: str | ModelProfile = DEFAULT_MODEL,
     text: str | int = "",
     reserve: int = 0,
+    policy: Policy = "error",
+    weights: ArrayLike | None = None,
+    floor: ArrayLike | None = None,
     high_resolution: bool = False,
     max_tokens: int | None = None,
 ) -> RequestPlan:
@@ -101,8 +126,15 @@ def fit(
         All text of the request.  A ``str`` counts as its UTF-8 bytes, which is never
         less than its tokens; an ``int`` is the number of tokens, if you know it.
     reserve : int
-        Tokens to keep free, for example about 26 for the chat template of the
-        28-pixel models.
+        Tokens to keep free beside the model's chat template, which is counted.
+    policy : {"error", "shrink"}
+        What to do where they do not fit: refuse, or lower the caps of the images as
+        :func:`~qwenvl_prep.fit_sizes` does.  What it hands back are new plans; images
+        that were prepared already have to be prepared again by them.  With
+        ``encoding="keep"`` an image keeps its bytes, so its tokens are taken as fixed.
+    weights, floor
+        For ``"shrink"``, as for :func:`~qwenvl_prep.fit_sizes`: one weight for each
+        image, and a floor in vision tokens for all or for each.
     high_resolution, max_tokens
         As for :func:`qwenvl_prep.plan`, for images that are not planned yet.
 
@@ -115,20 +147,33 @@ def fit(
     ------
     BudgetError
         If they do not fit; carries the arithmetic for each image and how many of
-        them would fit.
+        them would fit.  With ``"shrink"``, if they do not fit even at their floors.
     ImagesRefusedError
         If some images are refused; carries every one of them with its reason.
     ValueError
-        If a plan was made for another model or resolution.
+        If a plan was made for another model or resolution, or an argument is out of
+        range.
 
     Examples
     --------
     >>> import numpy as np
     >>> picture = np.zeros((1280, 1280), np.uint8)
     >>> fit([picture] * 25)
-    <RequestPlan 25 images, 30,675 tokens, 44 left for qwen-vl-max>
+    <RequestPlan 25 images, 30,701 tokens, 18 left for qwen-vl-max>
+    >>> request = fit([picture] * 50, policy="shrink")
+    >>> request, request.images[-1]
+    (<RequestPlan 50 images, 30,690 tokens, 29 left for qwen-vl-max>,
+     <ImagePlan pixels: 672x672, 578 tokens, resized 1280×1280 → 672×672>)
     """
     profile = get_model(model)
+    if policy not in get_args(Policy):
+        known = ", ".join(map(repr, get_args(Policy)))
+        raise ValueError(f"Expected one of {known} for policy but received {policy!r}")
+    if policy != "shrink" and (weights is not None or floor is not None):
+        raise ValueError(
+            f"Expected weights and floor with policy='shrink' alone but received them "
+            f"with {policy!r}"
+        )
     plans: list[ImagePlan] = []
     refused: list[tuple[int, str, QwenVLPrepError]] = []
     for index, image in enumerate(listed(images)):
@@ -145,9 +190,88 @@ def fit(
             f"{reasons}",
             refused=tuple(refused),
         )
-    items = [(one.name, one.tokens) for one in plans]
-    request = fit_items(items, model=profile, text=text, reserve=reserve)
-    return dataclasses.replace(request, images=tuple(plans))
+    bare = _bare(profile, text, reserve)
+    if policy == "shrink":
+        return _shrunk(bare, plans, weights, floor)
+    return _held(_filled(bare, plans), most_images=_most_prepared(profile))
+
+
+def _shrunk(
+    bare: RequestPlan,
+    plans: Sequence[ImagePlan],
+    weights: ArrayLike | None,
+    floor: ArrayLike | None,
+) -> RequestPlan:
+    """Lower the caps of those images whose bytes need not be kept."""
+    import numpy as np
+
+    model = bare.model
+    count = len(plans)
+    is_free = np.array([one.options.encoding != "keep" for one in plans], dtype=bool)
+    vision = np.array([one.vision_tokens for one in plans], dtype=np.int64)
+    most = _most_prepared(model)
+    room = bare.remaining - count * model.marker_tokens - int(vision[~is_free].sum())
+    free = [one for one in plans if one.options.encoding != "keep"]
+    lowered, areas, scale = lower_caps(
+        np.array([one.info.upright_height for one in free], dtype=np.int64),
+        np.array([one.info.upright_width for one in free], dtype=np.int64),
+        vision[is_free],
+        model=model,
+        weights=_of(weights, is_free),
+        floor=_of(floor, is_free),
+        room=-1 if most is not None and count > most else room,
+    )
+    caps = np.zeros(count, dtype=np.int64)
+    caps[is_free] = lowered
+    vision[is_free] = areas
+    if scale < 0:
+        tokens = (vision + model.marker_tokens).tolist()
+        raise floors_refused(
+            [(one.name, count) for one, count in zip(plans, tokens, strict=True)],
+            model=model,
+            text_tokens=bare.text_tokens,
+            reserve=bare.reserve,
+            most_images=most,
+            n_fixed=count - len(free),
+        )
+    # Many images share their options and their cap: each pair is checked once.
+    known: dict[tuple[PlanOptions, int], PlanOptions] = {}
+    made: list[ImagePlan] = []
+    for one, cap in zip(plans, caps.tolist(), strict=True):
+        if not cap:
+            made.append(one)
+            continue
+        key = (one.options, cap)
+        if key not in known:
+            known[key] = dataclasses.replace(one.options, max_tokens=cap)
+        made.append(lowered_plan(one, known[key]))
+    return dataclasses.replace(
+        _filled(bare, made),
+        scale=scale,
+        caps=tuple(_cap(one) for one in made),
+    )
+
+
+def _of(values: ArrayLike | None, chosen: NDArray[np.bool_]) -> ArrayLike | None:
+    """Give the values of the chosen images, where there is one for each."""
+    import numpy as np
+
+    if values is None or np.ndim(values) == 0 or len(np.asarray(values)) != len(chosen):
+        return values
+    return np.asarray(values)[chosen]
+
+
+def _cap(made: ImagePlan) -> int:
+    """Give the vision tokens that cap an image: the caller's or the model's."""
+    options = made.options
+    cap = cap_tokens(made.model, high_resolution=options.high_resolution)
+    return min(cap, options.max_tokens or cap)
+
+
+def _most_prepared(model: ModelProfile) -> int | None:
+    """Give how many images of ours one request takes: they go as data URIs."""
+    limits = [n for n in (model.max_images, model.max_data_uris) if n is not None]
+    return min(limits, default=None)
 
 
 def fit_items(
@@ -158,19 +282,47 @@ def fit_items(
     reserve: int = 0,
 ) -> RequestPlan:
     """Hold images that are counted already against the model; see :func:`fit`."""
-    text_tokens = text_token_bound(text)
+    bare = _bare(model, text, reserve)
+    return _held(
+        dataclasses.replace(bare, items=tuple(items)), most_images=model.max_images
+    )
+
+
+def _bare(model: ModelProfile, text: str | int, reserve: int) -> RequestPlan:
+    """Give the request without its images, whether it fits or not."""
     reserve = integer("reserve", reserve)
     if reserve < 0:
         raise ValueError(f"Expected at least 0 for reserve but received {reserve}")
-    request = RequestPlan(
-        model=model, items=tuple(items), text_tokens=text_tokens, reserve=reserve
+    return RequestPlan(
+        model=model,
+        items=(),
+        text_tokens=text_token_bound(text),
+        template_tokens=model.template_tokens,
+        reserve=reserve,
     )
+
+
+def _filled(bare: RequestPlan, plans: Sequence[ImagePlan]) -> RequestPlan:
+    return dataclasses.replace(
+        bare,
+        items=tuple((one.name, one.tokens) for one in plans),
+        images=tuple(plans),
+    )
+
+
+def _held(request: RequestPlan, *, most_images: int | None) -> RequestPlan:
+    """Refuse a request that does not fit."""
+    count = len(request.items)
     fits = count_fitting(
-        [tokens for _, tokens in items], model=model, taken=text_tokens + reserve
+        [tokens for _, tokens in request.items],
+        model=request.model,
+        taken=request.total - request.image_tokens,
     )
-    if fits < len(items) or request.total >= request.limit:
+    if most_images is not None:
+        fits = min(fits, most_images)
+    if fits < count or request.total >= request.limit:
         raise BudgetError(
-            _refusal(request, fits),
+            _refusal(request, fits, most_images),
             needed=request.total,
             limit=request.limit,
             fits=fits,
@@ -192,7 +344,7 @@ def count_fitting(
     model : str or ModelProfile
         Model that will read them.
     taken : int
-        Tokens that text and reserve take.
+        Tokens that text, chat template and reserve take.
 
     Examples
     --------
@@ -210,35 +362,6 @@ def count_fitting(
     return fits
 
 
-def text_token_bound(text: str | int) -> int:
-    """
-    Give a number of tokens that the text does not exceed.
-
-    Every token of the Qwen tokenizers stands for at least one byte of UTF-8, of the
-    text as the tokenizer normalises it: NFC makes some letters longer, so the longer
-    of both forms counts.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If it is neither a string nor an int of at least 0.
-
-    Examples
-    --------
-    >>> text_token_bound("图中描绘的是什么景象?"), text_token_bound(7)
-    (31, 7)
-    """
-    if isinstance(text, str):
-        forms = (text, unicodedata.normalize("NFC", text))
-        return max(len(form.encode("utf-8", "surrogatepass")) for form in forms)
-    if isinstance(text, bool) or not hasattr(text, "__index__"):
-        raise TypeError(f"Expected a str or a number of tokens but received {text!r}")
-    text = integer("text", text)
-    if text < 0:
-        raise ValueError(f"Expected at least 0 text tokens but received {text}")
-    return text
-
-
 def _planned(
     image: Any, model: ModelProfile, high_resolution: bool, max_tokens: int | None
 ) -> ImagePlan:
@@ -251,7 +374,9 @@ def _planned(
             image, model=model, high_resolution=high_resolution, max_tokens=max_tokens
         )
     )
-    if made.model != model or made.options.high_resolution != high_resolution:
+    # Nearly always the very same, and comparing all its numbers takes its time.
+    is_other = made.model is not model and made.model != model
+    if is_other or made.options.high_resolution != high_resolution:
         raise ValueError(
             f"Expected images planned for {model.name} with "
             f"high_resolution={high_resolution} but {made.name} was planned for "
@@ -265,28 +390,28 @@ def _images(count: int) -> str:
     return "1 image" if count == 1 else f"{count:,} images"
 
 
-def _refusal(request: RequestPlan, fits: int) -> str:
+def _refusal(request: RequestPlan, fits: int, most_images: int | None) -> str:
     count = len(request.items)
     model = request.model
-    if model.max_images is not None and count > model.max_images:
-        limit = f"{model.name} takes at most {model.max_images} images a request; "
+    if most_images is not None and count > most_images:
+        limit = f"{model.name} takes at most {most_images} images a request; "
+        advice = f"The first {_images(fits)} would fit; send fewer at once"
     else:
         limit = ""
-    if request.text_tokens + request.reserve >= request.limit:
+        advice = (
+            f"The first {_images(fits)} would fit; send fewer at once, lower "
+            f"max_tokens or let policy='shrink' do that"
+        )
+    if request.total - request.image_tokens >= request.limit:
         advice = "Text and reserve alone do not fit; shorten the text"
     elif not fits:
         advice = "Not even the first image fits; lower max_tokens"
-    else:
-        advice = (
-            f"The first {_images(fits)} would fit; send fewer at once or lower "
-            f"max_tokens"
-        )
     shown = ", ".join(f"{name} {tokens:,}" for name, tokens in request.items[:10])
     more = f", … {count - 10} more" if count > 10 else ""
     return (
         f"Expected a total below {request.limit:,} tokens for {model.name} but "
         f"received {request.total:,}: {_images(count)} with {request.image_tokens:,} "
-        f"({shown}{more}), text with {request.text_tokens:,}, reserve "
-        f"{request.reserve:,}. {limit}"
+        f"({shown}{more}), text with {request.text_tokens:,}, template "
+        f"{request.template_tokens:,}, reserve {request.reserve:,}. {limit}"
         f"{advice}"
     )

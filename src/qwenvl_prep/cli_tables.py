@@ -314,6 +314,8 @@ def budget_line(request: RequestPlan) -> str:
     ]
     if request.text_tokens:
         parts.append(f"text at most {request.text_tokens:,}")
+    if request.template_tokens:
+        parts.append(f"template {request.template_tokens:,}")
     if request.reserve:
         parts.append(f"reserve {request.reserve:,}")
     return (

@@ -380,7 +380,7 @@ def cost_of(
     --------
     >>> import numpy as np
     >>> from qwenvl_prep import fit
-    >>> cost_of(fit([np.zeros((1280, 1280), np.uint8)], reserve=26), 200).total
+    >>> cost_of(fit([np.zeros((1280, 1280), np.uint8)]), 200).total
     Decimal('0.005559')
     """
     made = [plans] if isinstance(plans, RequestPlan) else list(plans)

@@ -19,8 +19,10 @@ __all__ = [
     "SizeRule",
     "billed_tokens",
     "billed_tokens_many",
+    "int64_array",
     "integer",
     "is_above_ratio",
+    "size_arrays",
     "smart_resize",
     "smart_resize_many",
     "vision_tokens",
@@ -153,7 +155,7 @@ def smart_resize_many(
     """
     import numpy as np
 
-    first, second = _size_arrays(heights, widths)
+    first, second = size_arrays(heights, widths)
     sizes = np.empty((first.shape[0], 2), dtype=np.int64)
     refused = _native.smart_resize_many(
         first,
@@ -237,7 +239,7 @@ def billed_tokens_many(
     """
     import numpy as np
 
-    first, second = _size_arrays(heights, widths)
+    first, second = size_arrays(heights, widths)
     counts = np.empty(first.shape[0], dtype=np.int64)
     refused = _native.billed_tokens_many(
         first,
@@ -301,11 +303,12 @@ def _is_strict(rule: str) -> bool:
     return rule == "strict"
 
 
-def _size_arrays(
+def size_arrays(
     heights: ArrayLike, widths: ArrayLike
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    first = _int64_array("heights", heights)
-    second = _int64_array("widths", widths)
+    """Take heights and widths of one length as arrays that C can read."""
+    first = int64_array("heights", heights)
+    second = int64_array("widths", widths)
     if first.shape != second.shape:
         raise ValueError(
             f"Expected heights and widths of one length but received "
@@ -314,7 +317,8 @@ def _size_arrays(
     return first, second
 
 
-def _int64_array(name: str, values: ArrayLike) -> NDArray[np.int64]:
+def int64_array(name: str, values: ArrayLike) -> NDArray[np.int64]:
+    """Take ints in one dimension as an array that C can read."""
     import numpy as np
 
     array = np.asarray(values)

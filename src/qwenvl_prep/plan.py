@@ -13,8 +13,6 @@ from qwenvl_prep.findings import Finding
 from qwenvl_prep.geometry import (
     billed_tokens,
     billed_tokens_many,
-    is_above_ratio,
-    smart_resize,
 )
 from qwenvl_prep.icc import conversion_for
 from qwenvl_prep.limits import DEFAULT_LIMITS, Limits
@@ -22,6 +20,7 @@ from qwenvl_prep.metadata import can_strip
 from qwenvl_prep.options import Encoding, PlanKeywords, PlanOptions
 from qwenvl_prep.probe import plain_sides, probe, probe_address, with_profile
 from qwenvl_prep.profiles import DEFAULT_MODEL, ModelProfile, get_model
+from qwenvl_prep.sizes import grid_size, is_above_cap, shrunk_size
 from qwenvl_prep.sources import as_source, is_url
 from qwenvl_prep.strips import jpeg_shrink
 from qwenvl_prep.validate import find
@@ -38,6 +37,7 @@ __all__ = [
     "cap_pixels",
     "count_tokens",
     "count_tokens_many",
+    "lowered_plan",
     "plan",
     "plan_image",
     "resized_plan",
@@ -230,12 +230,15 @@ def plan_image(
     upright = (info.upright_height, info.upright_width)
     if is_kept:
         upright = (info.height, info.width)
-    is_shrunk = not is_kept and _rounded_area(*upright, model.factor) > cap
-    size = _shrunk_size(*upright, model, options, cap) if is_shrunk else upright
+    is_high = options.high_resolution
+    is_shrunk = not is_kept and is_above_cap(*upright, model, cap)
+    size = upright
+    if is_shrunk:
+        size = shrunk_size(*upright, model, cap, high_resolution=is_high)
     is_kept = is_kept or (size == upright and _can_keep(info, model, options))
     if not is_kept and not is_shrunk:
-        size = _grid_size(*upright, model, options)
-    tokens = billed_tokens(*size, model, high_resolution=options.high_resolution)
+        size = grid_size(*upright, model, high_resolution=is_high)
+    tokens = billed_tokens(*size, model, high_resolution=is_high)
     _check_reached(name, model, options, tokens - model.marker_tokens)
     return ImagePlan(
         name=name,
@@ -258,6 +261,37 @@ def resized_plan(plan: ImagePlan, height: int, width: int) -> ImagePlan:
         height, width, plan.model, high_resolution=plan.options.high_resolution
     )
     return replace(plan, height=height, width=width, tokens=tokens)
+
+
+def lowered_plan(plan: ImagePlan, options: PlanOptions) -> ImagePlan:
+    """
+    Give the plan under a lower cap, with all else as it was found.
+
+    Parameters
+    ----------
+    plan : ImagePlan
+        Of an image whose pixels may be resized: not with ``encoding="keep"``.
+    options : PlanOptions
+        Those of *plan* but for ``max_tokens``, which is below its vision tokens and
+        which the image can keep.
+    """
+    is_high = options.high_resolution
+    height, width = shrunk_size(
+        plan.info.upright_height,
+        plan.info.upright_width,
+        plan.model,
+        cap_pixels(plan.model, options),
+        high_resolution=is_high,
+    )
+    tokens = billed_tokens(height, width, plan.model, high_resolution=is_high)
+    return replace(
+        plan,
+        options=options,
+        is_kept=False,
+        height=height,
+        width=width,
+        tokens=tokens,
+    )
 
 
 def count_tokens(
@@ -451,67 +485,6 @@ def _check_reached(
 def _max_data_uri_bytes(model: ModelProfile, options: PlanOptions) -> int:
     limit = model.max_data_uri_bytes
     return min(limit, options.max_bytes or limit)
-
-
-def _rounded_area(height: int, width: int, factor: int) -> int:
-    return round(height / factor) * round(width / factor) * factor**2
-
-
-def _shrunk_size(
-    height: int, width: int, model: ModelProfile, options: PlanOptions, cap: int
-) -> tuple[int, int]:
-    """Give the size to shrink to where the rounded area is above the cap."""
-    is_own_cap = cap < model.cap_pixels(high_resolution=options.high_resolution)
-    size = smart_resize(
-        height,
-        width,
-        factor=model.factor,
-        min_pixels=model.min_pixels,
-        max_pixels=cap,
-        rule="strict" if is_own_cap else "server",
-    )
-    if not is_own_cap:
-        # The server shrinks by itself, to the same tokens: where our doing it would
-        # enlarge a side or break the ratio, the original size is sent.
-        is_enlarged = size[0] > height or size[1] > width
-        return (height, width) if is_enlarged or is_above_ratio(*size) else size
-    # Nobody else keeps a cap of the caller's own, so here the ratio has to give.
-    size = (
-        min(size[0], model.max_ratio * size[1]),
-        min(size[1], model.max_ratio * size[0]),
-    )
-    # Below the least area the server would enlarge again: better to keep the pixels.
-    lifted = _server_size(*size, model, options)
-    is_within = lifted[0] <= height and lifted[1] <= width
-    is_better = is_within and lifted[0] * lifted[1] <= cap
-    return lifted if is_better and not is_above_ratio(*lifted) else size
-
-
-def _grid_size(
-    height: int, width: int, model: ModelProfile, options: PlanOptions
-) -> tuple[int, int]:
-    """
-    Give the size for pixels that are encoded anew anyway, below the cap.
-
-    On the model's grid the server's own resize changes nothing more.  Enlarging is
-    left to the server: it costs bytes and adds no information.
-    """
-    size = _server_size(height, width, model, options)
-    is_enlarged = size[0] > height or size[1] > width
-    return (height, width) if is_enlarged or is_above_ratio(*size) else size
-
-
-def _server_size(
-    height: int, width: int, model: ModelProfile, options: PlanOptions
-) -> tuple[int, int]:
-    """Give what the server makes of an image by itself."""
-    return smart_resize(
-        height,
-        width,
-        factor=model.factor,
-        min_pixels=model.min_pixels,
-        max_pixels=model.cap_pixels(high_resolution=options.high_resolution),
-    )
 
 
 def _can_keep(info: ImageInfo, model: ModelProfile, options: PlanOptions) -> bool:

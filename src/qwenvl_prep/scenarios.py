@@ -310,9 +310,4 @@ def _scenario(
 def _fitted(
     items: Sequence[tuple[str, int]], asked: _Question, profile: ModelProfile
 ) -> None:
-    fit_items(
-        items,
-        model=profile,
-        text=asked.text_tokens,
-        reserve=profile.template_tokens,
-    )
+    fit_items(items, model=profile, text=asked.text_tokens)

@@ -149,6 +149,10 @@ def sizes(count: int) -> None:
         qp.count_tokens_many(sides, sides),
     ):
         write(result)
+    for tokens in (28_000, 30_660 - 12 * count):
+        fitted = qp.fit_sizes(sides, 9 * sides, text=tokens)
+        write(fitted.caps)
+        write(fitted.tokens)
 
 
 def main() -> None:

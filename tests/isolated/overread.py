@@ -25,6 +25,14 @@ def block(content: bytes) -> int:
     return address
 
 
+def caps() -> None:
+    from qwenvl_prep._native.caps import vision_tokens_under
+
+    sides = (ctypes.c_int64 * 3).from_address(block(SIDES[: 3 * 8 - 1]))
+    counts = memoryview(bytearray(24)).cast("q")
+    vision_tokens_under(sides, sides, sides, counts, 28, 1, 784_000, 200)
+
+
 def content() -> None:
     from qwenvl_prep._native.content import is_neutral
 
@@ -93,6 +101,7 @@ def alignment() -> None:
 
 if __name__ == "__main__":
     tasks = (
+        caps,
         content,
         content_colours,
         content_sample,

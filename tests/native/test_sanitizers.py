@@ -31,13 +31,14 @@ def test_each_module_is_instrumented(name):
     assert b"__asan_report_store" in content
     # Not there under -fwrapv, with which CPython is compiled.
     assert b"__ubsan_handle_add_overflow_abort" in content
-    if name in ("content", "geometry"):
+    if name in ("caps", "content", "geometry"):
         assert b"__ubsan_handle_float_cast_overflow_abort" in content
 
 
 @pytest.mark.parametrize(
     ("task", "expected"),
     [
+        ("caps", "AddressSanitizer: heap-buffer-overflow"),
         ("content", "AddressSanitizer: heap-buffer-overflow"),
         ("content_colours", "AddressSanitizer: heap-buffer-overflow"),
         ("content_sample", "AddressSanitizer: heap-buffer-overflow"),

@@ -26,12 +26,13 @@ def test_25_images_of_the_seed_fit():
     request = qp.fit([SQUARE] * 25)
     assert len(request.items) == 25
     assert request.image_tokens == 30_675
-    assert request.total == 30_675
+    assert request.template_tokens == 26
+    assert request.total == 30_701
     assert request.limit == 30_720
-    assert request.remaining == 44
+    assert request.remaining == 18
     with pytest.raises(BudgetError) as caught:
         qp.fit([SQUARE] * 26)
-    assert caught.value.needed == 31_902
+    assert caught.value.needed == 31_928
     assert caught.value.limit == 30_720
     assert caught.value.fits == 25
     assert qp.count_fitting([1227] * 100) == 25
@@ -40,76 +41,91 @@ def test_25_images_of_the_seed_fit():
 def test_14_images_in_high_resolution_fit():
     """Prove that 14 squares of 1280 fit in high resolution and the 15th does not."""
     request = qp.fit([SQUARE] * 14, high_resolution=True)
-    assert request.total == 29_652
+    assert request.total == 29_678
     with pytest.raises(BudgetError) as caught:
         qp.fit([SQUARE] * 15, high_resolution=True)
-    assert (caught.value.needed, caught.value.fits) == (31_770, 14)
+    assert (caught.value.needed, caught.value.fits) == (31_796, 14)
     assert qp.count_fitting([2118] * 100) == 14
 
 
 def test_the_total_stays_below_the_limit():
-    """Prove that 44 bytes of text fit beside 25 images and 45 do not."""
-    request = qp.fit([SQUARE] * 25, text="x" * 44)
+    """Prove that 18 bytes of text fit beside 25 images and 19 do not."""
+    request = qp.fit([SQUARE] * 25, text="x" * 18)
     assert request.total == 30_719
     assert request.remaining == 0
     with pytest.raises(BudgetError) as caught:
-        qp.fit([SQUARE] * 25, text="x" * 45)
+        qp.fit([SQUARE] * 25, text="x" * 19)
     assert caught.value.needed == 30_720
     assert caught.value.fits == 24
     # Tokens that are known count alike, and so does the reserve.
-    assert qp.fit([SQUARE] * 25, text=44).total == 30_719
-    assert qp.fit([SQUARE] * 25, text=20, reserve=24).total == 30_719
+    assert qp.fit([SQUARE] * 25, text=18).total == 30_719
+    assert qp.fit([SQUARE] * 25, text=8, reserve=10).total == 30_719
     with pytest.raises(BudgetError):
-        qp.fit([SQUARE] * 25, text=45)
+        qp.fit([SQUARE] * 25, text=19)
     with pytest.raises(BudgetError):
-        qp.fit([SQUARE] * 25, text=20, reserve=25)
+        qp.fit([SQUARE] * 25, text=8, reserve=11)
 
 
 def test_text_alone_is_held_against_the_limit():
     """Prove that a text without images is checked, at the limit and above."""
-    assert qp.fit([], text=30_719).total == 30_719
-    for text in (30_720, "x" * 40_000):
+    assert qp.fit([], text=30_693).total == 30_719
+    for text in (30_694, "x" * 40_000):
         with pytest.raises(BudgetError) as caught:
             qp.fit([], text=text)
         assert caught.value.fits == 0
         assert caught.value.items == ()
-    assert caught.value.needed == 40_000
+    assert caught.value.needed == 40_026
 
 
 def test_no_images_and_no_text_fit():
-    """Prove that an empty request takes nothing."""
+    """Prove that an empty request takes its template and nothing else."""
     request = qp.fit([])
     assert request.items == ()
-    assert (request.total, request.remaining) == (0, 30_719)
+    assert (request.total, request.remaining) == (26, 30_693)
 
 
 def test_refusal_carries_its_arithmetic():
     """Prove that the numbers of a refusal add up and stand in its message."""
     small = np.broadcast_to(np.uint8(0), (512, 512))  # 326 tokens
     with pytest.raises(BudgetError) as caught:
-        qp.fit([SQUARE] * 24 + [small] * 5, text="x" * 100, reserve=26)
+        qp.fit([SQUARE] * 24 + [small] * 5, text="x" * 100, reserve=20)
     error = caught.value
     assert error.items == (("pixels", 1227),) * 24 + (("pixels", 326),) * 5
-    assert error.needed == 24 * 1227 + 5 * 326 + 100 + 26
-    assert error.needed == 31_204
+    assert error.needed == 24 * 1227 + 5 * 326 + 100 + 26 + 20
+    assert error.needed == 31_224
     assert error.limit == 30_720
-    # 29,448 + 126 leave 1,145 below the limit: three of 326.
+    # 29,448 + 146 leave 1,125 below the limit: three of 326.
     assert error.fits == 27
-    for number in ("30,720", "31,204", "29 images with 31,078", "100", "26", "27"):
+    for number in (
+        "30,720",
+        "31,224",
+        "29 images with 31,078",
+        "100",
+        "26",
+        "20",
+        "27",
+    ):
         assert number in str(error)
     assert isinstance(error, ValueError)
 
 
 def test_tiny_images_stop_at_the_model_s_count():
-    """Prove that qwen3-vl-plus takes 256 images and no more, whatever they cost."""
+    """Prove that qwen3-vl-plus takes 256 images, whatever they cost, 250 of ours."""
     tiny = np.broadcast_to(np.uint8(0), (16, 16))  # 64 tokens and two markers
-    request = qp.fit([tiny] * 256, model="qwen3-vl-plus")
-    assert request.total == 256 * 66
+    # What is prepared here goes as data URIs, and of those it takes fewer.
+    request = qp.fit([tiny] * 250, model="qwen3-vl-plus")
+    assert request.total == 250 * 66 + 17
+    for count in (251, 257):
+        with pytest.raises(BudgetError, match="at most 250 images") as caught:
+            qp.fit([tiny] * count, model="qwen3-vl-plus")
+        assert caught.value.fits == 250
+        assert caught.value.needed == count * 66 + 17
+        assert caught.value.needed < caught.value.limit
+    model = qp.get_model("qwen3-vl-plus")
+    assert fit_items([("a", 66)] * 256, model=model).total == 256 * 66 + 17
     with pytest.raises(BudgetError, match="at most 256 images") as caught:
-        qp.fit([tiny] * 257, model="qwen3-vl-plus")
+        fit_items([("a", 66)] * 257, model=model)
     assert caught.value.fits == 256
-    assert caught.value.needed == 16_962
-    assert caught.value.needed < caught.value.limit
     assert qp.count_fitting([1] * 1000, model="qwen3-vl-plus") == 256
     # The seed's models know no such count.
     assert qp.count_fitting([1] * 1000) == 1000
@@ -236,8 +252,8 @@ def test_text_that_normalising_lengthens_is_bounded():
 def test_items_that_are_counted_already_fit_alike():
     """Prove that counted items are held against the same limit."""
     model = qp.get_model("qwen-vl-max")
-    items = [("a", 30_000), ("b", 719)]
-    assert fit_items(items, model=model).items == (("a", 30_000), ("b", 719))
+    items = [("a", 30_000), ("b", 693)]
+    assert fit_items(items, model=model).items == (("a", 30_000), ("b", 693))
     with pytest.raises(BudgetError) as caught:
         fit_items(items, model=model, reserve=1)
     assert caught.value.fits == 1
@@ -247,7 +263,7 @@ def test_request_plan_is_frozen_and_short():
     """Prove that a request's plan cannot be changed and shows itself in one line."""
     request = qp.fit([SQUARE] * 2, text="Hello")
     assert repr(request) == (
-        "<RequestPlan 2 images, 2,459 tokens, 28,260 left for qwen-vl-max>"
+        "<RequestPlan 2 images, 2,485 tokens, 28,234 left for qwen-vl-max>"
     )
     with pytest.raises(dataclasses.FrozenInstanceError):
         request.reserve = 1  # type: ignore[misc]

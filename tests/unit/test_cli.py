@@ -144,23 +144,23 @@ def test_how_many_fit_is_the_provider_s_figure(run, folder):
     assert default.code == 1
     record = default.lines[0]
     assert (record["fits"], record["fitting_images"]) == (False, 25)
-    assert (record["total"], record["limit"]) == (26 * 1227, 30_720)
+    assert (record["total"], record["limit"]) == (26 * 1227 + 26, 30_720)
     high = run("fit", "--json", "--high-resolution", *many)
     assert high.lines[0]["fitting_images"] == 14
     exact = run("fit", "--json", *many[:25])
     assert (exact.code, exact.lines[0]["fits"]) == (0, True)
-    assert exact.lines[0]["total"] == 30_675
+    assert exact.lines[0]["total"] == 30_701
 
 
 def test_text_counts_in_the_budget(run, folder):
-    """25 images leave 44 tokens; a text of 45 bytes is too long."""
+    """25 images leave 18 tokens; a text of 19 bytes is too long."""
     many = [folder / "b.jpg"] * 25
-    assert run("fit", *many, "-t", "x" * 44).code == 0
-    refused = run("fit", *many, "-t", "x" * 45)
+    assert run("fit", *many, "-t", "x" * 18).code == 0
+    refused = run("fit", *many, "-t", "x" * 19)
     assert refused.code == 1
     assert "30,720" in refused.err
-    assert run("fit", *many, "-t", "x" * 90, "--text-tokens", "30").code == 0
-    assert run("fit", *many, "--reserve", "45").code == 1
+    assert run("fit", *many, "-t", "x" * 90, "--text-tokens", "18").code == 0
+    assert run("fit", *many, "--reserve", "19").code == 1
 
 
 # ----------------------------------------------------------------------------- help

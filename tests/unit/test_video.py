@@ -303,7 +303,8 @@ def test_a_video_is_a_fixed_cost_of_a_budget():
     """Its tokens are kept free beside the images."""
     video = qp.plan_video(frames(8), model=MAX)
     request = qp.fit(frames(2), model=MAX, reserve=video.tokens)
-    assert request.total == video.tokens + 2 * qp.count_tokens(frames(1)[0])
+    images = 2 * qp.count_tokens(frames(1)[0])
+    assert request.total == video.tokens + images + MAX.template_tokens
 
 
 def test_frames_that_do_not_decode_are_told():
