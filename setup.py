@@ -46,7 +46,14 @@ def extension(name: str, *c_files: str) -> Extension:
 setup(
     ext_modules=cythonize(
         [
-            extension("geometry"),
+            extension(
+                "geometry",
+                "many_sizes_scalar.c",
+                "many_sizes_avx2.c",
+                "many_sizes_avx512.c",
+                "many_sizes_neon.c",
+                "many_sizes_dispatch.c",
+            ),
             extension("caps"),
             extension("flatten"),
             extension("headers"),

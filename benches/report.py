@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qwenvl_prep.bench import number_text, spread_text, target_text
+from qwenvl_prep.bench import number_text, spread_text, target_text, told_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -121,7 +121,7 @@ def told(row: dict[str, Any]) -> list[str]:
     """Give the cells of a row that is about anything else, or nothing."""
     if "value" not in row:
         return []
-    return [f"{row['value']['median']:,.0f} {row['unit']}", "", "", "", "", ""]
+    return [told_text(row), "", "", "", "", ""]
 
 
 def wanted(row: dict[str, Any]) -> list[str]:

@@ -28,6 +28,7 @@ from rich.markup import escape
 
 import qwenvl_prep as qp
 from qwenvl_prep import cli_tables as show
+from qwenvl_prep.bench_accounting import counting_cases
 from qwenvl_prep.bench_cases import (
     Picture,
     count_files,
@@ -62,12 +63,15 @@ if TYPE_CHECKING:
     from qwenvl_prep.bench_measure import Comparison, Measurement
 
 
-__all__ = ["main", "number_text", "spread_text", "target_text"]
+__all__ = ["main", "number_text", "spread_text", "target_text", "told_text"]
 
 _REFUSED, _USAGE = 1, 2
 
 _GROUPS = ("count-sizes", "count-files", "resize", "prepare", "prepare-many")
-_PEER_GROUPS = ("kernel", "photo", "large", "prepare-many", "kept", "exact")
+_PEER_GROUPS = (
+    *("kernel", "photo", "large", "prepare-many", "kept", "exact"),
+    "counting",
+)
 
 _ROUNDS, _QUICK_ROUNDS = 9, 2
 
@@ -214,10 +218,15 @@ def _peer_cases(
     quick: bool,
     say: Callable[[str], None],
 ) -> Iterator[Comparison | Measurement]:
-    """Give what is measured beside the real peers, all of it on one photo."""
+    """Give what is measured beside the real peers: one photo, and counting."""
+    pictures: Iterable[Picture] = ()
     if set(groups) - {"exact", "kept"}:
         files = _pictures(inputs, folder, refused, quick=quick, say=say)
-        photo = _photo(files, folder, refused, quick=quick)
+        pictures = _accepted(files, refused)
+    if "counting" in groups:
+        pictures = list(pictures)
+    if set(groups) - {"exact", "kept", "counting"}:
+        photo = _photo(pictures, folder, quick=quick)
         if "kernel" in groups:
             yield kernel_case(photo)
         if "photo" in groups:
@@ -234,6 +243,8 @@ def _peer_cases(
         yield kept_case(folder)
     if "exact" in groups:
         yield exact_case(quick=quick)
+    if "counting" in groups:
+        yield from counting_cases(list(pictures), quick=quick)
 
 
 def _pictures(
@@ -250,12 +261,10 @@ def _pictures(
     return ((path.name, path) for path in make_pictures(folder, quick=quick))
 
 
-def _photo(
-    files: Iterable[tuple[str, Path]], folder: Path, refused: _Refused, *, quick: bool
-) -> Picture:
+def _photo(pictures: Iterable[Picture], folder: Path, *, quick: bool) -> Picture:
     """Find a photo as a phone makes it, that everybody opens the same way."""
     least, most = _PHOTO_AREA
-    for picture in _accepted(files, refused):
+    for picture in pictures:
         info = picture.plan.info
         is_plain = info.format == "JPEG" and info.channels == 3
         is_upright = info.orientation in {None, 1}
@@ -350,9 +359,7 @@ def _race_cells(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _told_cells(row: dict[str, Any]) -> tuple[str, ...]:
-    value = row["value"]
-    # Not per second, so the unit stands beside it.
-    return "", f"{value['median']:,.0f} {row['unit']}", "", ""
+    return "", told_text(row), "", ""
 
 
 def _wanted_cell(row: dict[str, Any]) -> str:
@@ -389,6 +396,22 @@ def spread_text(spread: dict[str, float]) -> str:
     """
     lowest, highest = number_text(spread["min"]), number_text(spread["max"])
     return f"{number_text(spread['median'])} ({lowest}..{highest})"
+
+
+def told_text(row: dict[str, Any]) -> str:
+    """
+    Give what was measured that is not per second, so that its unit stands beside it.
+
+    Examples
+    --------
+    >>> told_text({"value": {"median": 1_203.4}, "unit": "MB"})
+    '1,203 MB'
+    >>> told_text({"value": {"median": 0.034}, "unit": "× NumPy's import"})
+    "0.03 × NumPy's import"
+    """
+    value = row["value"]["median"]
+    text = f"{value:,.0f}" if value == 0 or abs(value) >= 10 else f"{value:.2f}"
+    return f"{text} {row['unit']}"
 
 
 def number_text(value: float) -> str:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FAST_IMAGE_RESIZE",
+    "IMAGESIZE",
     "LIBJPEG_TURBO",
     "FastImageResize",
     "data_uri_by_pillow",
@@ -44,11 +45,13 @@ __all__ = [
 ]
 
 FAST_IMAGE_RESIZE, LIBJPEG_TURBO = "fast_image_resize", "libjpeg-turbo"
+IMAGESIZE = "imagesize"
 
 # By the peer's name: the module, and the package that brings it.
 _OPTIONAL = {
     FAST_IMAGE_RESIZE: ("cykooz_resizer", "cykooz.resizer"),
     LIBJPEG_TURBO: ("simplejpeg", "simplejpeg"),
+    IMAGESIZE: ("imagesize", "imagesize"),
 }
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 import qwenvl_prep as qp
-from qwenvl_prep._native import content
+from qwenvl_prep._native import content, geometry
 from qwenvl_prep._native.flatten import flatten_rgba
 from qwenvl_prep._native.headers import sides_of_plain
 from qwenvl_prep._native.scan import end_of_scan
@@ -141,14 +141,13 @@ def sides(file_format: str) -> None:
 
 
 def sizes(count: int) -> None:
-    """Count so many sizes by each rule."""
+    """Count so many sizes by each rule, in each way that this CPU has."""
     sides = np.arange(11, 11 + count)
-    for result in (
-        qp.smart_resize_many(sides, sides[::-1]),
-        qp.smart_resize_many(sides, sides, max_pixels=784 * 9, rule="strict"),
-        qp.count_tokens_many(sides, sides),
-    ):
-        write(result)
+    write(qp.smart_resize_many(sides, sides, max_pixels=784 * 9, rule="strict"))
+    for name in geometry.backends():
+        geometry.use_backend(name)
+        write(qp.smart_resize_many(sides, sides[::-1]))
+        write(qp.count_tokens_many(sides, sides))
     for tokens in (28_000, 30_660 - 12 * count):
         fitted = qp.fit_sizes(sides, 9 * sides, text=tokens)
         write(fitted.caps)

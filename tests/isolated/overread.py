@@ -11,7 +11,8 @@ from __future__ import annotations
 import ctypes
 import sys
 
-SIDES = (500).to_bytes(8, sys.byteorder) * 4
+# Fewer than a vector of x86 takes: those may begin anywhere.
+SIDES = (500).to_bytes(8, sys.byteorder) * 3
 
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
@@ -66,8 +67,8 @@ def flatten() -> None:
 def geometry(address: int = 0) -> None:
     from qwenvl_prep._native.geometry import smart_resize_many
 
-    sides = (ctypes.c_int64 * 4).from_address(address or block(SIDES[:-1]))
-    sizes = memoryview(bytearray(64)).cast("q", (4, 2))
+    sides = (ctypes.c_int64 * 3).from_address(address or block(SIDES[:-1]))
+    sizes = memoryview(bytearray(48)).cast("q", (3, 2))
     smart_resize_many(sides, sides, sizes, 28, 1, 100, False)
 
 

@@ -235,8 +235,8 @@ def test_quick_run_beside_peers_gives_targets(capsys):
     rows = [record for record in records if "bench" in record]
     missing = {record["missing"] for record in records if "missing" in record}
     assert missing == set(bench_rivals.missing_rivals())
-    rows_of = {"fast_image_resize": 1, "libjpeg-turbo": 2}
-    assert len(rows) + sum(rows_of[name] for name in missing) == 13
+    rows_of = {"fast_image_resize": 1, "libjpeg-turbo": 2, "imagesize": 1}
+    assert len(rows) + sum(rows_of[name] for name in missing) == 18
     for row in rows:
         assert set(row) == (VALUE_FIELDS if "value" in row else ROW_FIELDS)
         assert row["correct"], row
@@ -246,10 +246,47 @@ def test_quick_run_beside_peers_gives_targets(capsys):
     assert [row["bench"] for row in beside_vips] == ["kernel", "photo"]
     for row in beside_vips:
         assert 0 < row["differs"]["percent"] < 100
-    memory, exact = (row for row in rows if "value" in row)
+    memory, exact, imported = (row for row in rows if "value" in row)
     # The interpreter and NumPy alone take more.
     assert memory["value"]["min"] > 20
     assert exact["value"] == {"median": 0, "min": 0, "max": 0}
+    # A smoke run is too short for its number to mean anything.
+    assert imported["unit"] == "× NumPy's import"
+    counting = {
+        row.get("peer"): row["target"] for row in rows if row["bench"] == "counting"
+    }
+    assert counting.pop("imagesize", 1.3) == 1.3
+    assert counting == {"NumPy": 4, "Python loop": 100, "Pillow": 3, None: 0.5}
+
+
+def test_counting_needs_no_photo_and_races_usual_formats(capsys, tmp_path):
+    """A small GIF beside a PNG is left out, and no large JPEG is asked for."""
+    for name in ("one.png", "two.gif"):
+        Image.new("RGB", (300, 200), "navy").save(tmp_path / name)
+    status, (_, *rows) = run_json(
+        capsys, "--peers", "--quick", "--only", "counting", str(tmp_path)
+    )
+    assert status == 0
+    rows = [row for row in rows if "bench" in row]
+    assert {row["bench"] for row in rows} == {"counting"}
+    files = [row for row in rows if row["unit"] == "files"]
+    assert {row["input"] for row in files} == {"1 files, from the page cache"}
+    (imported,) = (row for row in rows if "value" in row)
+    assert imported["unit"] == "× NumPy's import"
+    assert imported["input"].startswith("import qwenvl_prep adds ")
+
+
+def test_wrong_count_reaches_no_target(capsys, monkeypatch, tmp_path):
+    """What is faster because it is wrong is told as wrong, beside every peer."""
+    honest = qp.count_tokens_many
+    monkeypatch.setattr(qp, "count_tokens_many", lambda h, w: honest(h, w) + 1)
+    Image.new("RGB", (300, 200)).save(tmp_path / "one.png")
+    status, (_, *rows) = run_json(
+        capsys, "--peers", "--quick", "--only", "counting", str(tmp_path)
+    )
+    assert status == 1
+    sizes = [row for row in rows if row.get("unit") == "sizes"]
+    assert [row["reached"] for row in sizes] == [False, False]
 
 
 def test_missing_peer_is_told_with_what_to_install(capsys, monkeypatch):

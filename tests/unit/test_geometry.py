@@ -431,3 +431,26 @@ def test_high_resolution_is_refused_where_there_is_none():
         billed_tokens(100, 100, model, high_resolution=True)
     with pytest.raises(ModelFeatureError, match="Expected a model with"):
         qp.count_tokens_many([100], [100], model=model, high_resolution=True)
+
+
+@pytest.mark.parametrize("bad", [0, -1])
+@pytest.mark.parametrize("index", [0, 7, 8, 30, 36])
+def test_index_of_a_bad_side_is_told_among_many(index, bad):
+    """Prove that one bad side among those that are taken together is still named."""
+    heights, widths = np.full(37, 1280), np.full(37, 1280)
+    widths[index] = bad
+    for count in (qp.count_tokens_many, qp.smart_resize_many):
+        with pytest.raises(ValueError, match=f"1280 × {bad} at index {index}$"):
+            count(heights, widths)
+
+
+def test_arrays_with_gaps_are_counted_as_they_stand():
+    """Prove that every second side of an array, or one read backwards, is meant."""
+    heights = np.array([512, -1, 1280, -1] * 10)[::2]
+    widths = np.array([1280, 512] * 10)[::-1]
+    assert qp.count_tokens_many(heights, widths).tolist() == [326, 1227] * 10
+    assert qp.count_tokens_many(heights[:0], widths[:0]).tolist() == []
+    assert qp.smart_resize_many(heights, widths)[:2].tolist() == [
+        [504, 504],
+        [980, 980],
+    ]

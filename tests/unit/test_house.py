@@ -51,7 +51,7 @@ LAYERS = [
     {"cli_steps", "bench_cases"},
     {"cli_cost", "cli_fetch", "cli_tiles", "cli_video"},
     {"bench_budget"},
-    {"bench_targets"},
+    {"bench_targets", "bench_accounting"},
     {"bench_large"},
     {"bench"},
     {"cli"},

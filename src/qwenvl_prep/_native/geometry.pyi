@@ -5,6 +5,9 @@ MAX_RATIO: int
 MAX_PIXELS: int
 MAX_FACTOR: int
 
+def backends() -> list[str]: ...
+def backend() -> str: ...
+def use_backend(name: str) -> None: ...
 def smart_resize(
     height: int,
     width: int,

@@ -1,78 +1,87 @@
 """
-The size rule in C doubles, for one size and for arrays.
+The size rule in C doubles, for one size and for arrays; here memory safety is owned.
 
-The operations stand in exactly the published order (RULES: round each side, then
-shrink by ``sqrt(h * w / max)`` or enlarge by ``sqrt(min / (h * w))``), because a
-different order gives other sizes for some images.  ``rint`` rounds ties to even,
-as Python's ``round`` does.  :mod:`qwenvl_prep.geometry` checks the arguments.
+The server's rule stands in ``size_rule.h``, the strict one below.
+:mod:`qwenvl_prep.geometry` checks the arguments.
 """
 
-from libc.math cimport ceil, floor, rint, sqrt
+from libc.math cimport sqrt
 from libc.stdint cimport int64_t
 
-cdef extern from "exact_division.h" nogil:
-    double qvp_exact_division(int64_t numerator, int64_t denominator)
+cdef extern from "size_rule.h" nogil:
+    int QVP_MAX_RATIO
+    cdef struct qvp_rule:
+        int64_t factor
+        int64_t min_pixels
+        int64_t max_pixels
+    cdef struct qvp_grid:
+        int64_t rows
+        int64_t columns
+    bint qvp_is_countable(int64_t height, int64_t width, int64_t factor)
+    bint qvp_is_too_long(int64_t height, int64_t width)
+    qvp_grid qvp_server_grid(int64_t height, int64_t width, const qvp_rule *rule)
+
+cdef extern from "many_sizes.h" nogil:
+    cdef struct qvp_counters:
+        const char *name
+        int64_t (*count)(
+            const qvp_rule *rule,
+            const int64_t *heights,
+            const int64_t *widths,
+            int64_t n,
+            int64_t markers,
+            int64_t *counts,
+        ) noexcept nogil
+        int64_t (*resize)(
+            const qvp_rule *rule,
+            const int64_t *heights,
+            const int64_t *widths,
+            int64_t n,
+            int64_t *sizes,
+        ) noexcept nogil
+    const qvp_counters *qvp_counters_at(int i)
 
 # Longest side over shortest side; above it no size is legal.
-MAX_RATIO = 200
+MAX_RATIO = QVP_MAX_RATIO
 # Half of 2^53, the last area that doubles count one by one: a product of sides that
 # rounds to less than min_pixels then still converts to double without loss.
 MAX_PIXELS = 2**52
 MAX_FACTOR = 2**16
 
-cdef int64_t _MAX_RATIO = 200
-cdef int64_t _INT64_MAX = 9223372036854775807
-
-cdef struct Size:
-    int64_t height
-    int64_t width
-
-cdef struct Rule:
-    int64_t factor
-    int64_t min_pixels
-    int64_t max_pixels
-    bint strict
+# How arrays are counted; changed by use_backend alone.
+cdef const qvp_counters *_counters = qvp_counters_at(0)
 
 
-# 1 where both sides are positive and their padded product stays inside int64.
-cdef inline bint _is_countable(
-    int64_t height, int64_t width, int64_t factor
-) noexcept nogil:
-    if height < 1 or width < 1:
-        return False
-    if height > _INT64_MAX - factor or width > _INT64_MAX - factor:
-        return False
-    return height + factor <= _INT64_MAX // (width + factor)
+def backends():
+    """Names of the ways to count arrays that this CPU can run, fastest first."""
+    cdef const qvp_counters *counters
+    names = []
+    while True:
+        counters = qvp_counters_at(<int>len(names))
+        if counters == NULL:
+            return names
+        names.append(counters.name.decode("ascii"))
 
 
-# Compares by division: 200 times a side could leave int64, a quotient cannot.
-cdef inline bint _is_too_long(int64_t height, int64_t width) noexcept nogil:
-    cdef int64_t longest = max(height, width)
-    cdef int64_t shortest = min(height, width)
-    cdef int64_t whole = longest // shortest
-    return whole > _MAX_RATIO or (
-        whole == _MAX_RATIO and longest % shortest != 0
-    )
+def backend():
+    """Name of the way in use."""
+    return _counters.name.decode("ascii")
 
 
-# Preconditions: _is_countable and not _is_too_long.
-cdef Size _server_size(int64_t height, int64_t width, const Rule *rule) noexcept nogil:
-    cdef int64_t factor = rule.factor
-    cdef Size size
-    cdef double beta
-    size.height = <int64_t>rint(qvp_exact_division(height, factor)) * factor
-    size.width = <int64_t>rint(qvp_exact_division(width, factor)) * factor
-    if size.height * size.width > rule.max_pixels:
-        beta = sqrt(qvp_exact_division(height * width, rule.max_pixels))
-        size.height = <int64_t>floor(<double>height / beta / <double>factor) * factor
-        size.width = <int64_t>floor(<double>width / beta / <double>factor) * factor
-    elif size.height * size.width < rule.min_pixels:
-        # Exact: the product is below 2^53 here.  Under 200:1, sides whose rounded
-        # area is below 2^52 lost far less than half of it by rounding down.
-        beta = sqrt(<double>rule.min_pixels / <double>(height * width))
-        size.height = <int64_t>ceil(<double>height * beta / <double>factor) * factor
-        size.width = <int64_t>ceil(<double>width * beta / <double>factor) * factor
-    return size
+def use_backend(str name):
+    """
+    Count arrays another way from now on; for tests and for reports of faults.
+
+    Raises
+    ------
+    ValueError
+        If this CPU cannot run what has that name.
+    """
+    global _counters
+    names = backends()
+    if name not in names:
+        raise ValueError(f"Expected one of {', '.join(names)} but received {name}")
+    _counters = qvp_counters_at(<int>names.index(name))
 
 
 # The largest area that fits inside the server's own box (each side lifted to one
@@ -80,16 +89,18 @@ cdef Size _server_size(int64_t height, int64_t width, const Rule *rule) noexcept
 # it, so this is the legal size closest to the server's; and because a larger cap
 # only adds candidates, the area never falls as the cap rises.
 #
-# Precondition: max_pixels holds at least one factor x factor square.
-cdef Size _strict_size(int64_t height, int64_t width, const Rule *rule) noexcept nogil:
-    cdef Size size = _server_size(height, width, rule)
-    cdef int64_t factor = rule.factor
-    cdef int64_t cap = rule.max_pixels // (factor * factor)
+# Preconditions: those of qvp_server_grid, and max_pixels holds at least one
+# factor x factor square.
+cdef qvp_grid _strict_grid(
+    int64_t height, int64_t width, const qvp_rule *rule
+) noexcept nogil:
+    cdef qvp_grid grid = qvp_server_grid(height, width, rule)
+    cdef int64_t cap = rule.max_pixels // (rule.factor * rule.factor)
     cdef bint upright = height >= width
     cdef int64_t long_box, short_box, long_side, short_side
     cdef int64_t best_long = 0, best_short = 0
-    long_box = max((size.height if upright else size.width) // factor, 1)
-    short_box = max((size.width if upright else size.height) // factor, 1)
+    long_box = max(grid.rows if upright else grid.columns, 1)
+    short_box = max(grid.columns if upright else grid.rows, 1)
     if long_box * short_box <= cap:
         best_long = long_box
         best_short = short_box
@@ -105,21 +116,37 @@ cdef Size _strict_size(int64_t height, int64_t width, const Rule *rule) noexcept
                 best_long = long_side
                 best_short = short_side
             short_side -= 1
-    size.height = (best_long if upright else best_short) * factor
-    size.width = (best_short if upright else best_long) * factor
-    return size
+    grid.rows = best_long if upright else best_short
+    grid.columns = best_short if upright else best_long
+    return grid
 
 
-cdef inline Size _size(int64_t height, int64_t width, const Rule *rule) noexcept nogil:
-    if rule.strict:
-        return _strict_size(height, width, rule)
-    return _server_size(height, width, rule)
+# Parameters and result are those of qvp_counters.resize.
+cdef int64_t _strict_sizes(
+    const qvp_rule *rule,
+    const int64_t *heights,
+    const int64_t *widths,
+    int64_t n,
+    int64_t *sizes,
+) noexcept nogil:
+    cdef qvp_grid grid
+    cdef int64_t i
+    for i in range(n):
+        if not qvp_is_countable(heights[i], widths[i], rule.factor):
+            return i
+        grid.rows = 0
+        grid.columns = 0
+        if not qvp_is_too_long(heights[i], widths[i]):
+            grid = _strict_grid(heights[i], widths[i], rule)
+        sizes[2 * i] = grid.rows * rule.factor
+        sizes[2 * i + 1] = grid.columns * rule.factor
+    return -1
 
 
-cdef Rule _rule(
+cdef qvp_rule _rule(
     int64_t factor, int64_t min_pixels, int64_t max_pixels, bint strict
 ) except *:
-    cdef Rule rule
+    cdef qvp_rule rule
     # Beside the arithmetic that relies on them, whatever the caller checked before.
     if not 1 <= factor <= MAX_FACTOR:
         raise ValueError(f"Expected factor in 1..{MAX_FACTOR} but received {factor}")
@@ -136,7 +163,6 @@ cdef Rule _rule(
     rule.factor = factor
     rule.min_pixels = min_pixels
     rule.max_pixels = max_pixels
-    rule.strict = strict
     return rule
 
 
@@ -161,16 +187,20 @@ def smart_resize(
     ValueError
         If a side is not positive, or the sides' product leaves int64.
     """
-    cdef Rule rule = _rule(factor, min_pixels, max_pixels, strict)
-    if not _is_countable(height, width, factor):
+    cdef qvp_rule rule = _rule(factor, min_pixels, max_pixels, strict)
+    if not qvp_is_countable(height, width, factor):
         raise ValueError(
             f"Expected sides of at least 1 whose product stays below 2^63 "
             f"but received {height} x {width}"
         )
-    if _is_too_long(height, width):
+    if qvp_is_too_long(height, width):
         return None
-    cdef Size size = _size(height, width, &rule)
-    return size.height, size.width
+    cdef qvp_grid grid
+    if strict:
+        grid = _strict_grid(height, width, &rule)
+    else:
+        grid = qvp_server_grid(height, width, &rule)
+    return grid.rows * factor, grid.columns * factor
 
 
 def smart_resize_many(
@@ -198,25 +228,22 @@ def smart_resize_many(
         Index of the first size that cannot be counted (then *sizes* holds nothing
         useful), or -1.
     """
-    cdef Rule rule = _rule(factor, min_pixels, max_pixels, strict)
-    cdef Py_ssize_t n = heights.shape[0]
-    cdef Py_ssize_t i
-    cdef Py_ssize_t refused = -1
-    cdef Size size
+    cdef qvp_rule rule = _rule(factor, min_pixels, max_pixels, strict)
+    cdef int64_t n = heights.shape[0]
+    cdef int64_t refused
     if widths.shape[0] != n or sizes.shape[0] != n or sizes.shape[1] != 2:
         raise ValueError("Expected heights, widths and sizes of the same length")
+    if n == 0:  # there is no first element to point to
+        return -1
     with nogil:  # not interacting with Python objects from here, release the GIL
-        for i in range(n):
-            if not _is_countable(heights[i], widths[i], factor):
-                refused = i
-                break
-            if _is_too_long(heights[i], widths[i]):
-                sizes[i, 0] = 0
-                sizes[i, 1] = 0
-                continue
-            size = _size(heights[i], widths[i], &rule)
-            sizes[i, 0] = size.height
-            sizes[i, 1] = size.width
+        if strict:
+            refused = _strict_sizes(
+                &rule, &heights[0], &widths[0], n, &sizes[0, 0]
+            )
+        else:
+            refused = _counters.resize(
+                &rule, &heights[0], &widths[0], n, &sizes[0, 0]
+            )
     return refused
 
 
@@ -236,22 +263,15 @@ def billed_tokens_many(
     for each size in *counts*: its squares of factor x factor and *marker_tokens*,
     or 0 where the ratio is above ``MAX_RATIO``.
     """
-    cdef Rule rule = _rule(factor, min_pixels, max_pixels, False)
-    cdef Py_ssize_t n = heights.shape[0]
-    cdef Py_ssize_t i
-    cdef Py_ssize_t refused = -1
-    cdef Size size
+    cdef qvp_rule rule = _rule(factor, min_pixels, max_pixels, False)
+    cdef int64_t n = heights.shape[0]
+    cdef int64_t refused
     if widths.shape[0] != n or counts.shape[0] != n:
         raise ValueError("Expected heights, widths and counts of the same length")
+    if n == 0:  # there is no first element to point to
+        return -1
     with nogil:  # not interacting with Python objects from here, release the GIL
-        for i in range(n):
-            if not _is_countable(heights[i], widths[i], factor):
-                refused = i
-                break
-            if _is_too_long(heights[i], widths[i]):
-                counts[i] = 0
-                continue
-            size = _size(heights[i], widths[i], &rule)
-            counts[i] = (size.height // factor) * (size.width // factor)
-            counts[i] += marker_tokens
+        refused = _counters.count(
+            &rule, &heights[0], &widths[0], n, marker_tokens, &counts[0]
+        )
     return refused

@@ -24,9 +24,10 @@ struct qvp_rule {
     int64_t max_pixels;
 };
 
-struct qvp_size {
-    int64_t height;
-    int64_t width;
+/* Squares of factor x factor, down and across. */
+struct qvp_grid {
+    int64_t rows;
+    int64_t columns;
 };
 
 /* 1 where both sides are positive and their padded product stays inside int64. */
@@ -51,26 +52,45 @@ static inline int qvp_is_too_long(int64_t height, int64_t width) {
     return shortest <= INT64_MAX / QVP_MAX_RATIO && longest > QVP_MAX_RATIO * shortest;
 }
 
-/* Preconditions: qvp_is_countable and not qvp_is_too_long. */
-static inline struct qvp_size qvp_server_size(int64_t height, int64_t width,
+/*
+ * The size divided by the factor: so it is counted, and multiplied only where the size
+ * itself is wanted.
+ *
+ * Preconditions: qvp_is_countable and not qvp_is_too_long.
+ */
+static inline struct qvp_grid qvp_server_grid(int64_t height, int64_t width,
                                               const struct qvp_rule *rule) {
     const int64_t factor = rule->factor;
-    struct qvp_size size = {
-        (int64_t)rint(qvp_exact_division(height, factor)) * factor,
-        (int64_t)rint(qvp_exact_division(width, factor)) * factor,
+    struct qvp_grid grid = {
+        (int64_t)rint(qvp_exact_division(height, factor)),
+        (int64_t)rint(qvp_exact_division(width, factor)),
     };
-    if (size.height * size.width > rule->max_pixels) {
+    const int64_t area = (grid.rows * factor) * (grid.columns * factor);
+    if (area > rule->max_pixels) {
         const double beta = sqrt(qvp_exact_division(height * width, rule->max_pixels));
-        size.height =
-            (int64_t)floor((double)height / beta / (double)factor) * factor;
-        size.width = (int64_t)floor((double)width / beta / (double)factor) * factor;
-    } else if (size.height * size.width < rule->min_pixels) {
+        grid.rows = (int64_t)floor((double)height / beta / (double)factor);
+        grid.columns = (int64_t)floor((double)width / beta / (double)factor);
+    } else if (area < rule->min_pixels) {
         /* Exact: the product is below 2^53 here.  Under 200:1, sides whose rounded
          * area is below 2^52 lost far less than half of it by rounding down. */
         const double beta = sqrt((double)rule->min_pixels / (double)(height * width));
-        size.height = (int64_t)ceil((double)height * beta / (double)factor) * factor;
-        size.width = (int64_t)ceil((double)width * beta / (double)factor) * factor;
+        grid.rows = (int64_t)ceil((double)height * beta / (double)factor);
+        grid.columns = (int64_t)ceil((double)width * beta / (double)factor);
     }
+    return grid;
+}
+
+struct qvp_size {
+    int64_t height;
+    int64_t width;
+};
+
+/* The size itself, in pixels; same preconditions. */
+static inline struct qvp_size qvp_server_size(int64_t height, int64_t width,
+                                              const struct qvp_rule *rule) {
+    const struct qvp_grid grid = qvp_server_grid(height, width, rule);
+    const struct qvp_size size = {grid.rows * rule->factor,
+                                  grid.columns * rule->factor};
     return size;
 }
 
