@@ -64,6 +64,11 @@ if TYPE_CHECKING:
     from qwenvl_prep.sender import Sender as Sender
     from qwenvl_prep.shrink import SizesFit as SizesFit
     from qwenvl_prep.shrink import fit_sizes as fit_sizes
+    from qwenvl_prep.split import split_requests as split_requests
+    from qwenvl_prep.text_tokens import TextTokens as TextTokens
+    from qwenvl_prep.text_tokens import chat_text_tokens as chat_text_tokens
+    from qwenvl_prep.text_tokens import count_text_tokens as count_text_tokens
+    from qwenvl_prep.text_tokens import text_tokens_of as text_tokens_of
     from qwenvl_prep.tile_boxes import merge_boxes as merge_boxes
     from qwenvl_prep.tiles import Tile as Tile
     from qwenvl_prep.tiles import TilePlan as TilePlan
@@ -104,6 +109,7 @@ _HOMES = {
     "SizesFit": "shrink",
     "Tile": "tiles",
     "TilePlan": "tiles",
+    "TextTokens": "text_tokens",
     "Usage": "reply",
     "ValidationReport": "validate",
     "VideoPlan": "video",
@@ -112,7 +118,9 @@ _HOMES = {
     "cost": "cost",
     "cost_many": "cost",
     "cost_of": "cost",
+    "chat_text_tokens": "text_tokens",
     "count_fitting": "budget",
+    "count_text_tokens": "text_tokens",
     "count_tokens": "plan",
     "count_tokens_many": "plan",
     "count_video_tokens": "video",
@@ -140,6 +148,8 @@ _HOMES = {
     "sample_frames": "video",
     "smart_resize": "geometry",
     "smart_resize_many": "geometry",
+    "split_requests": "split",
+    "text_tokens_of": "text_tokens",
     "to_data_uri": "data_uri",
     "validate": "validate",
     "what_if": "scenarios",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args, overload
 
 from qwenvl_prep.errors import (
     BudgetError,
@@ -20,10 +20,11 @@ from qwenvl_prep.profiles import DEFAULT_MODEL, ModelProfile, get_model
 from qwenvl_prep.shrink import floors_refused, lower_caps
 from qwenvl_prep.sizes import cap_tokens
 from qwenvl_prep.sources import listed
-from qwenvl_prep.text_tokens import text_token_bound
+from qwenvl_prep.split import body_byte_bound, known_data_uri_bytes, split_requests
+from qwenvl_prep.text_tokens import text_token_bound, text_tokens_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Hashable, Iterable, Sequence
 
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Policy", "RequestPlan", "count_fitting", "fit", "text_token_bound"]
 
-Policy: TypeAlias = Literal["error", "shrink"]
+Policy: TypeAlias = Literal["error", "shrink", "split"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -47,7 +48,7 @@ class RequestPlan:
     items : tuple of (str, int)
         Name and predicted billed tokens of each image, in order.
     text_tokens : int
-        Tokens of the text; an upper bound where text itself was given.
+        Tokens of the text.
     template_tokens : int
         Tokens of the model's chat template, which every request has.
     reserve : int
@@ -60,6 +61,8 @@ class RequestPlan:
     caps : tuple of int
         Of ``policy="shrink"``: ``max_tokens`` under which each image costs what
         *items* says.
+    is_text_exact : bool
+        Whether *text_tokens* were counted; else they are an upper bound.
     """
 
     model: ModelProfile
@@ -70,6 +73,7 @@ class RequestPlan:
     images: tuple[ImagePlan, ...] = ()
     scale: float | None = None
     caps: tuple[int, ...] = ()
+    is_text_exact: bool = True
 
     @property
     def image_tokens(self) -> int:
@@ -100,6 +104,38 @@ class RequestPlan:
         )
 
 
+@overload
+def fit(
+    images: Iterable[Any],
+    *,
+    model: str | ModelProfile = ...,
+    text: str | int = ...,
+    reserve: int = ...,
+    policy: Literal["error", "shrink"] = ...,
+    weights: ArrayLike | None = ...,
+    floor: ArrayLike | None = ...,
+    keys: None = ...,
+    high_resolution: bool = ...,
+    max_tokens: int | None = ...,
+) -> RequestPlan: ...
+
+
+@overload
+def fit(
+    images: Iterable[Any],
+    *,
+    model: str | ModelProfile = ...,
+    text: str | int = ...,
+    reserve: int = ...,
+    policy: Literal["split"],
+    weights: None = ...,
+    floor: None = ...,
+    keys: Iterable[Hashable] | None = ...,
+    high_resolution: bool = ...,
+    max_tokens: int | None = ...,
+) -> tuple[RequestPlan, ...]: ...
+
+
 def fit(
     images: Iterable[Any],
     *,
@@ -109,9 +145,10 @@ def fit(
     policy: Policy = "error",
     weights: ArrayLike | None = None,
     floor: ArrayLike | None = None,
+    keys: Iterable[Hashable] | None = None,
     high_resolution: bool = False,
     max_tokens: int | None = None,
-) -> RequestPlan:
+) -> RequestPlan | tuple[RequestPlan, ...]:
     """
     Hold images and text against the model's maximum input.
 
@@ -123,25 +160,33 @@ def fit(
     model : str or ModelProfile
         Model that will read them.
     text : str or int
-        All text of the request.  A ``str`` counts as its UTF-8 bytes, which is never
-        less than its tokens; an ``int`` is the number of tokens, if you know it.
+        All text of the request.  A ``str`` counts as
+        :func:`~qwenvl_prep.text_tokens_of` says: its tokens where the extra
+        ``tokens`` is installed, else its UTF-8 bytes, which are never fewer; an
+        ``int`` is the number of tokens, if you know it.
     reserve : int
         Tokens to keep free beside the model's chat template, which is counted.
-    policy : {"error", "shrink"}
+    policy : {"error", "shrink", "split"}
         What to do where they do not fit: refuse, or lower the caps of the images as
         :func:`~qwenvl_prep.fit_sizes` does.  What it hands back are new plans; images
         that were prepared already have to be prepared again by them.  With
         ``encoding="keep"`` an image keeps its bytes, so its tokens are taken as fixed.
+        ``"split"`` puts the images into as few requests as possible, in order, each
+        with the whole text, template and reserve.  Bytes of a request's body count as
+        far as they are known: of prepared images, and of those that are kept.
     weights, floor
         For ``"shrink"``, as for :func:`~qwenvl_prep.fit_sizes`: one weight for each
         image, and a floor in vision tokens for all or for each.
+    keys : iterable of hashable, optional
+        For ``"split"``: images one after another with equal keys stay together; see
+        :func:`~qwenvl_prep.split_requests`.
     high_resolution, max_tokens
         As for :func:`qwenvl_prep.plan`, for images that are not planned yet.
 
     Returns
     -------
-    RequestPlan
-        Whose total is below the maximum input.
+    RequestPlan or tuple of RequestPlan
+        Whose total is below the maximum input; of ``"split"`` one or more of them.
 
     Raises
     ------
@@ -164,6 +209,8 @@ def fit(
     >>> request, request.images[-1]
     (<RequestPlan 50 images, 30,690 tokens, 29 left for qwen-vl-max>,
      <ImagePlan pixels: 672x672, 578 tokens, resized 1280×1280 → 672×672>)
+    >>> [len(request.items) for request in fit([picture] * 30, policy="split")]
+    [25, 5]
     """
     profile = get_model(model)
     if policy not in get_args(Policy):
@@ -174,11 +221,20 @@ def fit(
             f"Expected weights and floor with policy='shrink' alone but received them "
             f"with {policy!r}"
         )
+    if policy != "split" and keys is not None:
+        raise ValueError(
+            f"Expected keys with policy='split' alone but received them with {policy!r}"
+        )
     plans: list[ImagePlan] = []
+    lengths: list[int] = []
     refused: list[tuple[int, str, QwenVLPrepError]] = []
     for index, image in enumerate(listed(images)):
         try:
-            plans.append(_planned(image, profile, high_resolution, max_tokens))
+            made = _planned(image, profile, high_resolution, max_tokens)
+            plans.append(made)
+            if policy == "split":
+                sent = image if isinstance(image, PreparedImage) else made
+                lengths.append(known_data_uri_bytes(sent))
         except QwenVLPrepError as exc:
             is_named = isinstance(image, (str, os.PathLike)) and len(str(image)) < 200
             name = str(image) if is_named else "image"
@@ -193,7 +249,31 @@ def fit(
     bare = _bare(profile, text, reserve)
     if policy == "shrink":
         return _shrunk(bare, plans, weights, floor)
+    if policy == "split":
+        return _split(bare, plans, lengths, text, keys)
     return _held(_filled(bare, plans), most_images=_most_prepared(profile))
+
+
+def _split(
+    bare: RequestPlan,
+    plans: Sequence[ImagePlan],
+    lengths: Sequence[int],
+    text: str | int,
+    keys: Iterable[Hashable] | None,
+) -> tuple[RequestPlan, ...]:
+    """Give the fewest requests; without images one, of the text."""
+    ranges = split_requests(
+        [one.tokens for one in plans],
+        model=bare.model,
+        taken=bare.total,
+        data_uri_bytes=lengths,
+        body_bytes=body_byte_bound(text) if isinstance(text, str) else 0,
+        keys=keys,
+        names=[one.name for one in plans],
+    )
+    return tuple(
+        _filled(bare, plans[one.start : one.stop]) for one in ranges or (range(0),)
+    )
 
 
 def _shrunk(
@@ -293,12 +373,14 @@ def _bare(model: ModelProfile, text: str | int, reserve: int) -> RequestPlan:
     reserve = integer("reserve", reserve)
     if reserve < 0:
         raise ValueError(f"Expected at least 0 for reserve but received {reserve}")
+    counted = text_tokens_of(text, model=model)
     return RequestPlan(
         model=model,
         items=(),
-        text_tokens=text_token_bound(text),
+        text_tokens=counted.count,
         template_tokens=model.template_tokens,
         reserve=reserve,
+        is_text_exact=counted.is_exact,
     )
 
 

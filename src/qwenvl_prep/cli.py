@@ -22,7 +22,7 @@ import click
 from qwenvl_prep import cli_steps as steps
 from qwenvl_prep import cli_tables as show
 from qwenvl_prep._version import __version__
-from qwenvl_prep.budget import fit as fit_images
+from qwenvl_prep.cli_budget import fit
 from qwenvl_prep.cli_cost import cost_command, reconcile_command
 from qwenvl_prep.cli_fetch import FETCH, reading
 from qwenvl_prep.cli_options import (
@@ -38,7 +38,6 @@ from qwenvl_prep.cli_options import (
 from qwenvl_prep.cli_tiles import tiles_command
 from qwenvl_prep.cli_video import video
 from qwenvl_prep.errors import (
-    BudgetError,
     MissingKeyError,
     ModelFeatureError,
     QwenVLPrepError,
@@ -47,7 +46,6 @@ from qwenvl_prep.errors import (
     UnknownModelError,
 )
 from qwenvl_prep.geometry import billed_tokens
-from qwenvl_prep.plan import plan
 from qwenvl_prep.prepare import PreparedImage
 from qwenvl_prep.profiles import list_models
 from qwenvl_prep.request import http_body, warn_unreachable
@@ -313,80 +311,6 @@ def prepare(
     steps.finish(refused, as_json=as_json)
 
 
-@cli.command()
-@INPUTS
-@with_options(MODEL, HIGH, JSON, QUIET)
-@click.option("-t", "--text", default="", help="All text of the request.")
-@click.option("--text-tokens", type=click.IntRange(0), help="Its tokens, if known.")
-@click.option(
-    "--reserve",
-    type=click.IntRange(0),
-    default=0,
-    help="Tokens kept free; the chat template takes about 26.",
-)
-def fit(
-    inputs: tuple[str, ...],
-    model: str,
-    high_resolution: bool,
-    as_json: bool,
-    quiet: bool,
-    text: str,
-    text_tokens: int | None,
-    reserve: int,
-) -> None:
-    """Hold images and text against the model's maximum input."""
-    profile = steps.profile_of(model, {"high_resolution": high_resolution}, quiet=quiet)
-    refused: steps.Refused = []
-    plans = [
-        made
-        for _, made in steps.each(
-            inputs,
-            lambda source: plan(source, model=profile, high_resolution=high_resolution),
-            quiet=quiet,
-            as_json=as_json,
-            refused=refused,
-        )
-    ]
-    items = [(one.name, one.tokens) for one in plans]
-    known = text if text_tokens is None else text_tokens
-    error = None
-    try:
-        request = fit_images(
-            plans,
-            model=profile,
-            text=known,
-            reserve=reserve,
-            high_resolution=high_resolution,
-        )
-    except BudgetError as exc:
-        error = exc
-    if as_json:
-        record: dict[str, Any] = {
-            "model": profile.name,
-            "limit": profile.max_input_tokens,
-            "total": error.needed if error else request.total,
-            "fits": error is None,
-            "fitting_images": error.fits if error else len(items),
-            "images": [{"file": name, "tokens": tokens} for name, tokens in items],
-        }
-        show.print_json(record)
-    else:
-        table = show.table("file", "tokens", "sum", right=("tokens", "sum"))
-        total = 0
-        names = show.short_names([name for name, _ in items])
-        for name, tokens in items:
-            total += tokens
-            table.add_row(show.plain(names[name]), f"{tokens:,}", f"{total:,}")
-        show.print_table(table)
-        if error is None and plans:
-            show.console().print(show.budget_line(request), markup=False)
-        elif error is not None:
-            steps.talk(str(error))
-    steps.finish(refused, as_json=as_json)
-    if error is not None:
-        sys.exit(steps.REFUSED)
-
-
 @cli.command("request")
 @INPUTS
 @with_options(MODEL, HIGH, PREPARING, ASKING, QUIET)
@@ -535,6 +459,7 @@ def bench(arguments: tuple[str, ...]) -> None:
     sys.exit(bench_main(list(arguments)))
 
 
+cli.add_command(fit)
 cli.add_command(cost_command)
 cli.add_command(reconcile_command)
 cli.add_command(tiles_command)

@@ -313,7 +313,8 @@ def budget_line(request: RequestPlan) -> str:
         f"{counted(len(request.items), 'image')} with {request.image_tokens:,} tokens"
     ]
     if request.text_tokens:
-        parts.append(f"text at most {request.text_tokens:,}")
+        bound = "" if request.is_text_exact else "at most "
+        parts.append(f"text {bound}{request.text_tokens:,}")
     if request.template_tokens:
         parts.append(f"template {request.template_tokens:,}")
     if request.reserve:

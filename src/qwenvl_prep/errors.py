@@ -450,12 +450,16 @@ class BudgetError(QwenVLPrepError, ValueError):
         How many of the images, counted from the first, would fit.
     items : sequence of (str, int)
         Name and predicted billed tokens of each image, in order.
+    groups : tuple of range
+        Of a split: the positions of images that fit no request even alone; *items*
+        are those, and *needed* is what the largest of them takes.
     """
 
     needed: int
     limit: int
     fits: int
     items: Sequence[tuple[str, int]]
+    groups: tuple[range, ...] = ()
 
 
 class RequestError(QwenVLPrepError, ValueError):

@@ -18,7 +18,7 @@ from qwenvl_prep.geometry import (
 )
 from qwenvl_prep.profiles import DEFAULT_MODEL, ModelProfile, get_model
 from qwenvl_prep.sizes import cap_tokens, least_tokens, tokens_under_caps
-from qwenvl_prep.text_tokens import text_token_bound
+from qwenvl_prep.text_tokens import count_text_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -164,7 +164,7 @@ def fit_sizes(
     profile = get_model(model)
     first, second = size_arrays(heights, widths)
     count = first.shape[0]
-    text_tokens = text_token_bound(text)
+    text_tokens = count_text_tokens(text, model=profile)
     reserve = integer("reserve", reserve)
     if reserve < 0:
         raise ValueError(f"Expected at least 0 for reserve but received {reserve}")

@@ -49,7 +49,8 @@ ITEMS = st.lists(
 def test_a_fitted_request_is_below_the_limit(request, text, reserve):
     """Prove that what is handed back is below the maximum, and what is refused not."""
     plans, model = request
-    needed = sum(plan.tokens for plan in plans) + text_token_bound(text) + reserve
+    needed = sum(plan.tokens for plan in plans) + reserve
+    needed += qp.count_text_tokens(text, model=model)
     needed += model.template_tokens
     try:
         fitted = qp.fit(plans, model=model, text=text, reserve=reserve)
@@ -86,7 +87,7 @@ def refusal_of(items, model, **more) -> BudgetError | None:
 @given(items=ITEMS, model=MODELS, text=TEXTS, reserve=RESERVES)
 def test_refusal_adds_up(items, model, text, reserve):
     """Prove that a refusal's sum is that of its parts, and its count the largest."""
-    taken = text_token_bound(text) + model.template_tokens + reserve
+    taken = qp.count_text_tokens(text, model=model) + model.template_tokens + reserve
     allowed = model.max_images or len(items)
     more = {"text": text, "reserve": reserve}
     refusal = refusal_of(items, model, **more)

@@ -49,12 +49,12 @@ def test_14_images_in_high_resolution_fit():
 
 
 def test_the_total_stays_below_the_limit():
-    """Prove that 18 bytes of text fit beside 25 images and 19 do not."""
-    request = qp.fit([SQUARE] * 25, text="x" * 18)
+    """Prove that 18 digits, a token each, fit beside 25 images and 19 do not."""
+    request = qp.fit([SQUARE] * 25, text="1" * 18)
     assert request.total == 30_719
     assert request.remaining == 0
     with pytest.raises(BudgetError) as caught:
-        qp.fit([SQUARE] * 25, text="x" * 19)
+        qp.fit([SQUARE] * 25, text="1" * 19)
     assert caught.value.needed == 30_720
     assert caught.value.fits == 24
     # Tokens that are known count alike, and so does the reserve.
@@ -69,7 +69,7 @@ def test_the_total_stays_below_the_limit():
 def test_text_alone_is_held_against_the_limit():
     """Prove that a text without images is checked, at the limit and above."""
     assert qp.fit([], text=30_693).total == 30_719
-    for text in (30_694, "x" * 40_000):
+    for text in (30_694, "1" * 40_000):
         with pytest.raises(BudgetError) as caught:
             qp.fit([], text=text)
         assert caught.value.fits == 0
@@ -88,7 +88,7 @@ def test_refusal_carries_its_arithmetic():
     """Prove that the numbers of a refusal add up and stand in its message."""
     small = np.broadcast_to(np.uint8(0), (512, 512))  # 326 tokens
     with pytest.raises(BudgetError) as caught:
-        qp.fit([SQUARE] * 24 + [small] * 5, text="x" * 100, reserve=20)
+        qp.fit([SQUARE] * 24 + [small] * 5, text="1" * 100, reserve=20)
     error = caught.value
     assert error.items == (("pixels", 1227),) * 24 + (("pixels", 326),) * 5
     assert error.needed == 24 * 1227 + 5 * 326 + 100 + 26 + 20
@@ -261,7 +261,7 @@ def test_items_that_are_counted_already_fit_alike():
 
 def test_request_plan_is_frozen_and_short():
     """Prove that a request's plan cannot be changed and shows itself in one line."""
-    request = qp.fit([SQUARE] * 2, text="Hello")
+    request = qp.fit([SQUARE] * 2, text="12345")
     assert repr(request) == (
         "<RequestPlan 2 images, 2,485 tokens, 28,234 left for qwen-vl-max>"
     )

@@ -26,12 +26,12 @@ cdef extern from "size_rule.h" nogil:
         int64_t factor
         int64_t min_pixels
         int64_t max_pixels
-    cdef struct qvp_size:
-        int64_t height
-        int64_t width
+    cdef struct qvp_grid:
+        int64_t rows
+        int64_t columns
     bint qvp_is_countable(int64_t height, int64_t width, int64_t factor)
     bint qvp_is_too_long(int64_t height, int64_t width)
-    qvp_size qvp_server_size(int64_t height, int64_t width, const qvp_rule *rule)
+    qvp_grid qvp_server_grid(int64_t height, int64_t width, const qvp_rule *rule)
 
 # Rows of integers and of floats that the search works in, for each image.
 WORK_ROWS = 9
@@ -47,6 +47,10 @@ cdef struct Rule:
     qvp_rule server
     int64_t factor  # the server's
     int64_t max_ratio
+
+cdef struct Size:
+    int64_t height
+    int64_t width
 
 cdef struct Squares:
     int64_t height
@@ -114,9 +118,19 @@ cdef inline int64_t _rounded_squares(
     return first * <int64_t>rint(qvp_exact_division(width, factor))
 
 
+cdef inline Size _server_size(
+    int64_t height, int64_t width, const Rule *rule
+) noexcept nogil:
+    cdef qvp_grid grid = qvp_server_grid(height, width, &rule.server)
+    cdef Size size
+    size.height = grid.rows * rule.factor
+    size.width = grid.columns * rule.factor
+    return size
+
+
 # As sizes.py asks before it sends another size: no side grows, no ratio breaks.
 cdef inline bint _is_sendable(
-    const qvp_size *size, int64_t height, int64_t width
+    const Size *size, int64_t height, int64_t width
 ) noexcept nogil:
     return (
         1 <= size.height <= height
@@ -133,12 +147,13 @@ cdef int64_t _billed(
 ) noexcept nogil:
     cdef int64_t square = rule.factor * rule.factor
     cdef Squares made
-    cdef qvp_size sent, lifted
+    cdef Size sent, lifted
+    cdef qvp_grid grid
     sent.height = height
     sent.width = width
     if _rounded_squares(height, width, rule.factor) * square > cap:
         if cap == rule.server.max_pixels:
-            lifted = qvp_server_size(height, width, &rule.server)
+            lifted = _server_size(height, width, rule)
             if _is_sendable(&lifted, height, width):
                 sent = lifted
         else:
@@ -147,13 +162,13 @@ cdef int64_t _billed(
             sent.width = made.width * rule.factor
             if rule.server.min_pixels <= sent.height * sent.width:
                 return made.height * made.width  # on the grid already
-            lifted = qvp_server_size(sent.height, sent.width, &rule.server)
+            lifted = _server_size(sent.height, sent.width, rule)
             if lifted.height * lifted.width <= cap and _is_sendable(
                 &lifted, height, width
             ):
                 sent = lifted
-    lifted = qvp_server_size(sent.height, sent.width, &rule.server)
-    return (lifted.height // rule.factor) * (lifted.width // rule.factor)
+    grid = qvp_server_grid(sent.height, sent.width, &rule.server)
+    return grid.rows * grid.columns
 
 
 cdef Rule _rule(
@@ -524,7 +539,33 @@ cdef void _sink(const Images *images, Heap *heap, Py_ssize_t at) noexcept nogil:
     heap.key[at] = key
 
 
-# Gives steps away until no image can take its next one.
+cdef void _order(const Images *images, Heap *heap) noexcept nogil:
+    cdef Py_ssize_t k
+    for k in range(heap.count // 2 - 1, -1, -1):
+        _sink(images, heap, k)
+
+
+# Drops what gains more than is left; 1 where something was dropped.
+cdef bint _drop(
+    Heap *heap, const int64_t *areas, const int64_t *next_area, int64_t left
+) noexcept nogil:
+    cdef Py_ssize_t k
+    cdef Py_ssize_t kept = 0
+    cdef int64_t i
+    for k in range(heap.count):
+        i = heap.index[k]
+        if next_area[i] - areas[i] <= left:
+            heap.index[kept] = i
+            heap.key[kept] = heap.key[k]
+            kept += 1
+    if kept == heap.count:
+        return False
+    heap.count = kept
+    return True
+
+
+# Gives steps away until no image can take its next one.  An image's next step is
+# looked for when its turn comes; until then next_cap is 0 and next_area a bound.
 cdef void _give(
     const Images *images,
     Heap *heap,
@@ -534,42 +575,53 @@ cdef void _give(
     int64_t *next_area,
     int64_t left,
 ) noexcept nogil:
-    cdef int64_t i, k
-    cdef Squares made
+    cdef int64_t i
+    cdef int64_t gain
     cdef int64_t square = images.rule.factor * images.rule.factor
+    cdef int64_t dropped_at = left
+    cdef Squares made
+    if left < 1:
+        return
     heap.count = 0
     for i in range(images.count):
         if areas[i] >= images.natural[i]:
             continue
+        # A step gains at least one row or column, or all that is missing.
         made = _squares(
             images.heights[i], images.widths[i], caps[i] * square, &images.rule
         )
-        # A step gains at least one row or column; most are told from that alone.
-        if made.is_plain and left < min(
-            min(made.height, made.width), images.natural[i] - areas[i]
-        ):
+        gain = min(made.height, made.width) if made.is_plain else 1
+        gain = min(gain, images.natural[i] - areas[i])
+        if gain > left:
             continue
-        next_area[i] = areas[i]
-        next_cap[i] = _next_cap(images, i, caps[i], &next_area[i])
-        if next_area[i] - areas[i] > left:
-            continue
+        next_cap[i] = 0
+        next_area[i] = areas[i] + gain
         heap.index[heap.count] = i
         heap.key[heap.count] = <double>areas[i] / images.shares[i]
         heap.count += 1
-    for k in range(heap.count // 2 - 1, -1, -1):
-        _sink(images, heap, k)
+    _order(images, heap)
     while heap.count > 0:
         i = heap.index[0]
-        # What does not fit now never will: what is left only falls.
+        if next_cap[i] == 0:
+            next_area[i] = areas[i]
+            next_cap[i] = _next_cap(images, i, caps[i], &next_area[i])
         if next_area[i] - areas[i] <= left:
             left -= next_area[i] - areas[i]
             caps[i] = next_cap[i]
             areas[i] = next_area[i]
             if areas[i] < images.natural[i]:
-                next_cap[i] = _next_cap(images, i, caps[i], &next_area[i])
+                next_cap[i] = 0
+                next_area[i] = areas[i] + 1
                 heap.key[0] = <double>areas[i] / images.shares[i]
                 _sink(images, heap, 0)
                 continue
+        # What does not fit now never will, for what is left only falls: so when it
+        # has fallen, all of those go at once.
+        elif left < dropped_at:
+            dropped_at = left
+            if _drop(heap, areas, next_area, left):
+                _order(images, heap)
+            continue
         heap.count -= 1
         if heap.count:
             heap.index[0] = heap.index[heap.count]

@@ -80,18 +80,4 @@ static inline struct qvp_grid qvp_server_grid(int64_t height, int64_t width,
     return grid;
 }
 
-struct qvp_size {
-    int64_t height;
-    int64_t width;
-};
-
-/* The size itself, in pixels; same preconditions. */
-static inline struct qvp_size qvp_server_size(int64_t height, int64_t width,
-                                              const struct qvp_rule *rule) {
-    const struct qvp_grid grid = qvp_server_grid(height, width, rule);
-    const struct qvp_size size = {grid.rows * rule->factor,
-                                  grid.columns * rule->factor};
-    return size;
-}
-
 #endif
