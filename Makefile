@@ -9,7 +9,7 @@ CORPUS ?= ../shared/corpora/public
 QUESTION := What do these pictures show?
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-asan test-valgrind reliability dev check fix bench bench-report encodings readme dist-check clean
+.PHONY: help demo test test-asan test-valgrind reliability fuzz dev check fix bench bench-report encodings readme dist-check clean
 
 help:  ## print these commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## / — /'
@@ -34,6 +34,9 @@ test-valgrind: $(VENV)/.test  ## run the native functions under valgrind
 
 reliability: $(VENV)/.test  ## measure what is promised about broken and hostile files
 	@$(BIN)/python tests/reliability.py $(RELIABILITY_ARGS)
+
+fuzz: $(VENV)/.test  ## read mutated headers for ten minutes, in every way there is
+	@$(BIN)/python tests/fuzz_headers.py $(FUZZ_ARGS)
 
 dev: $(VENV)/.dev  ## set up everything for working on the code
 

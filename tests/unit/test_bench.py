@@ -135,7 +135,9 @@ def test_what_pillow_cannot_read_is_no_race(capsys, monkeypatch, tmp_path):
 def test_wrong_answer_is_shown_and_exits_1(capsys, monkeypatch):
     """A count that is off by one is timed all the same, and called wrong."""
     honest = qp.count_tokens_many
-    monkeypatch.setattr(qp, "count_tokens_many", lambda h, w: honest(h, w) + 1)
+    monkeypatch.setattr(
+        qp, "count_tokens_many", lambda h, w, **by: honest(h, w, **by) + 1
+    )
     assert bench.main(["--quick", "--only", "count-sizes"]) == 1
     assert "WRONG: counts differ" in capsys.readouterr().out
 
@@ -236,7 +238,7 @@ def test_quick_run_beside_peers_gives_targets(capsys):
     missing = {record["missing"] for record in records if "missing" in record}
     assert missing == set(bench_rivals.missing_rivals())
     rows_of = {"fast_image_resize": 1, "libjpeg-turbo": 2, "imagesize": 1}
-    assert len(rows) + sum(rows_of[name] for name in missing) == 18
+    assert len(rows) + sum(rows_of[name] for name in missing) == 19
     for row in rows:
         assert set(row) == (VALUE_FIELDS if "value" in row else ROW_FIELDS)
         assert row["correct"], row
@@ -256,7 +258,13 @@ def test_quick_run_beside_peers_gives_targets(capsys):
         row.get("peer"): row["target"] for row in rows if row["bench"] == "counting"
     }
     assert counting.pop("imagesize", 1.3) == 1.3
-    assert counting == {"NumPy": 4, "Python loop": 100, "Pillow": 3, None: 0.5}
+    assert counting == {
+        "NumPy": 4,
+        "Python loop": 100,
+        "60 × count_tokens_many": 1,
+        "Pillow": 3,
+        None: 0.5,
+    }
 
 
 def test_counting_needs_no_photo_and_races_usual_formats(capsys, tmp_path):
@@ -279,7 +287,9 @@ def test_counting_needs_no_photo_and_races_usual_formats(capsys, tmp_path):
 def test_wrong_count_reaches_no_target(capsys, monkeypatch, tmp_path):
     """What is faster because it is wrong is told as wrong, beside every peer."""
     honest = qp.count_tokens_many
-    monkeypatch.setattr(qp, "count_tokens_many", lambda h, w: honest(h, w) + 1)
+    monkeypatch.setattr(
+        qp, "count_tokens_many", lambda h, w, **by: honest(h, w, **by) + 1
+    )
     Image.new("RGB", (300, 200)).save(tmp_path / "one.png")
     status, (_, *rows) = run_json(
         capsys, "--peers", "--quick", "--only", "counting", str(tmp_path)

@@ -51,7 +51,7 @@ LAYERS = [
     {"bench_header", "bench_measure", "bench_rivals"},
     {"cli_steps", "bench_cases"},
     {"cli_budget", "cli_cost", "cli_fetch", "cli_tiles", "cli_video"},
-    {"bench_targets", "bench_accounting", "bench_budget"},
+    {"bench_targets", "bench_accounting"},
     {"bench_large"},
     {"bench"},
     {"cli"},
