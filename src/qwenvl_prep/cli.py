@@ -46,6 +46,8 @@ from qwenvl_prep.errors import (
     UnknownModelError,
 )
 from qwenvl_prep.geometry import billed_tokens
+from qwenvl_prep.options import PlanOptions
+from qwenvl_prep.plan import plan_image
 from qwenvl_prep.prepare import PreparedImage
 from qwenvl_prep.profiles import list_models
 from qwenvl_prep.request import http_body, warn_unreachable
@@ -114,18 +116,26 @@ def cli() -> None:
 
 @cli.command()
 @INPUTS
-@with_options(MODEL, HIGH, FETCH, JSON, QUIET)
+@with_options(MODEL, HIGH)
+@click.option(
+    "--max-tokens",
+    type=click.IntRange(1),
+    help="Under this cap of vision tokens, as prepare keeps it.",
+)
+@with_options(FETCH, JSON, QUIET)
 def count(
     inputs: tuple[str, ...],
     model: str,
     high_resolution: bool,
+    max_tokens: int | None,
     fetch: bool,
     allow_private: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
     """Predict the billed tokens of images, from their headers alone."""
-    profile = steps.profile_of(model, {"high_resolution": high_resolution}, quiet=quiet)
+    options = {"high_resolution": high_resolution, "max_tokens": max_tokens}
+    profile = steps.profile_of(model, options, quiet=quiet)
     refused: steps.Refused = []
     rows = []
 
@@ -133,6 +143,9 @@ def count(
 
         def counted(source: Any) -> tuple[ImageInfo, int]:
             info = read(source)
+            if max_tokens is not None:
+                wanted = PlanOptions(**steps.preparing(options))
+                return info, plan_image(info, profile, wanted).tokens
             size = (info.upright_height, info.upright_width)
             return info, billed_tokens(*size, profile, high_resolution=high_resolution)
 

@@ -20,7 +20,12 @@ from qwenvl_prep.metadata import can_strip
 from qwenvl_prep.options import Encoding, PlanKeywords, PlanOptions
 from qwenvl_prep.probe import plain_sides, probe, probe_address, with_profile
 from qwenvl_prep.profiles import DEFAULT_MODEL, ModelProfile, get_model
-from qwenvl_prep.sizes import grid_size, is_above_cap, shrunk_size
+from qwenvl_prep.sizes import (
+    grid_size,
+    is_above_cap,
+    shrunk_size,
+    tokens_under_caps,
+)
 from qwenvl_prep.sources import as_source, is_url
 from qwenvl_prep.strips import jpeg_shrink
 from qwenvl_prep.validate import find
@@ -299,6 +304,7 @@ def count_tokens(
     *,
     model: str | ModelProfile = DEFAULT_MODEL,
     high_resolution: bool = False,
+    max_tokens: int | None = None,
     fetch: bool | Fetcher = False,
 ) -> int:
     """
@@ -312,6 +318,9 @@ def count_tokens(
         Model that will read the image.
     high_resolution : bool
         Whether the request will set ``vl_high_resolution_images``.
+    max_tokens : int, optional
+        The cap that the image will be prepared under; the answer is then that of its
+        :func:`plan`, and what no preparing mends is refused.
     fetch : bool or Fetcher
         Whether *source* may be an ``http`` or ``https`` address, as for
         :func:`qwenvl_prep.probe`; a few KB of it are read.
@@ -324,24 +333,32 @@ def count_tokens(
     Raises
     ------
     ImageError, SourceError
-        As for :func:`qwenvl_prep.probe`; :class:`AspectRatioError` above 200:1.
+        As for :func:`qwenvl_prep.probe`; :class:`AspectRatioError` above 200:1.  With
+        *max_tokens*, as for :func:`plan`.
 
     Examples
     --------
     >>> import numpy as np
-    >>> count_tokens(np.zeros((512, 512, 3), np.uint8))
-    326
+    >>> picture = np.zeros((1280, 1280, 3), np.uint8)
+    >>> count_tokens(picture), count_tokens(picture, max_tokens=400)
+    (1227, 402)
     """
+    profile = get_model(model)
+    if max_tokens is not None:
+        wanted = PlanOptions(high_resolution=high_resolution, max_tokens=max_tokens)
+        return plan_image(probe(source, fetch=fetch), profile, wanted).tokens
     # The rule gives both ways of turning an image the same count, so that for the
     # sides alone no orientation has to be known.
-    info = None
     if fetch and is_url(source):
         info = probe_address(source, fetch, tail=False)
-    size = plain_sides(source) if info is None else None
-    if size is None:
-        info = info or probe(source)
-        size = info.upright_height, info.upright_width
-    return billed_tokens(*size, get_model(model), high_resolution=high_resolution)
+        size = info.height, info.width
+    else:
+        size = plain_sides(source) or _upright(probe(source))
+    return billed_tokens(*size, profile, high_resolution=high_resolution)
+
+
+def _upright(info: ImageInfo) -> tuple[int, int]:
+    return info.upright_height, info.upright_width
 
 
 def count_tokens_many(
@@ -350,6 +367,7 @@ def count_tokens_many(
     *,
     model: str | ModelProfile = DEFAULT_MODEL,
     high_resolution: bool = False,
+    max_tokens: ArrayLike | None = None,
 ) -> NDArray[np.int64]:
     """
     Predict the tokens of many images from their sizes, without the GIL.
@@ -360,6 +378,10 @@ def count_tokens_many(
         Sizes of the upright images in pixels, at least 1.
     model, high_resolution
         As for :func:`count_tokens`.
+    max_tokens : int or array_like of int, shape (n,), optional
+        The cap that all images, or each of them, will be prepared under.  A few long
+        thin shapes are enlarged above a small cap by the server; then the count tells
+        it, where :func:`plan` refuses the cap.
 
     Returns
     -------
@@ -370,15 +392,28 @@ def count_tokens_many(
     Raises
     ------
     TypeError, ValueError
-        As for :func:`qwenvl_prep.smart_resize_many`.
+        As for :func:`qwenvl_prep.smart_resize_many`; also if a cap is below what the
+        model enlarges every image to.
 
     Examples
     --------
     >>> count_tokens_many([512, 1280, 1], [512, 1280, 201]).tolist()
     [326, 1227, 0]
+    >>> count_tokens_many([512, 1280], [512, 1280], max_tokens=400).tolist()
+    [326, 402]
     """
-    return billed_tokens_many(
-        heights, widths, get_model(model), high_resolution=high_resolution
+    profile = get_model(model)
+    if max_tokens is None:
+        return billed_tokens_many(
+            heights, widths, profile, high_resolution=high_resolution
+        )
+    import numpy as np
+
+    caps = np.asarray(max_tokens)
+    if caps.ndim == 0:
+        caps = np.full(np.shape(heights), caps)
+    return tokens_under_caps(
+        heights, widths, caps, profile, high_resolution=high_resolution
     )
 
 

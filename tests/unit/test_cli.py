@@ -137,6 +137,14 @@ def test_worked_table_of_the_provider(run, folder):
     assert [line["tokens"] for line in high.lines] == [2118]
 
 
+def test_count_keeps_a_cap_as_prepare_does(run, folder):
+    """The number under a cap is that of the prepared image; a cap too small is told."""
+    seen = run("count", "--json", "--max-tokens", 400, folder / "b.jpg")
+    made = run("prepare", "--json", "--max-tokens", 400, folder / "b.jpg")
+    assert seen.lines[0]["tokens"] == made.lines[0]["tokens"] == 402
+    assert run("count", "--max-tokens", 3, folder / "b.jpg").code == 2
+
+
 def test_how_many_fit_is_the_provider_s_figure(run, folder):
     """25 images of 1280² fit the maximum input, 14 with high resolution."""
     many = [folder / "b.jpg"] * 26

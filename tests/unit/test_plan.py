@@ -519,3 +519,30 @@ def test_least_cap_keeps_the_pixels_that_the_server_would_invent():
     """A square at the least cap once lost a grid step, and was enlarged again."""
     made = plan(np.zeros((300, 300, 3), np.uint8), max_tokens=4)
     assert (made.height, made.width, made.vision_tokens) == (56, 56, 4)
+
+
+@pytest.mark.parametrize("model", ["qwen-vl-max", "qwen3-vl-plus"])
+@pytest.mark.parametrize("cap", [200, 777, 1280, 99_999])
+def test_counts_under_a_cap_are_those_of_the_plan(model, cap):
+    """One image and arrays of them count alike, with one cap or one cap each."""
+    sides = [(64, 64), (640, 480), (1280, 1280), (3000, 400), (29, 5615)]
+    heights, widths = zip(*sides, strict=True)
+    pictures = [np.zeros(side, np.uint8) for side in sides]
+    planned = [plan(one, model=model, max_tokens=cap).tokens for one in pictures]
+    counted = [count_tokens(one, model=model, max_tokens=cap) for one in pictures]
+    assert counted == planned
+    for caps in (cap, [cap] * len(sides), np.int64(cap)):
+        many = count_tokens_many(heights, widths, model=model, max_tokens=caps)
+        assert many.tolist() == planned
+
+
+def test_a_cap_that_is_none_is_refused():
+    """What is no cap is refused, for one image as for many."""
+    picture = np.zeros((640, 480), np.uint8)
+    for cap in (0, 3, -1):
+        with pytest.raises(ValueError, match="Expected"):
+            count_tokens(picture, max_tokens=cap)
+        with pytest.raises(ValueError, match="Expected"):
+            count_tokens_many([640], [480], max_tokens=cap)
+    with pytest.raises(TypeError, match="Expected"):
+        count_tokens_many([640], [480], max_tokens=400.0)
