@@ -21,7 +21,7 @@ from qwenvl_prep.shrink import floors_refused, lower_caps
 from qwenvl_prep.sizes import cap_tokens
 from qwenvl_prep.sources import listed
 from qwenvl_prep.split import body_byte_bound, known_data_uri_bytes, split_requests
-from qwenvl_prep.text_tokens import text_token_bound, text_tokens_of
+from qwenvl_prep.text_tokens import text_tokens_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Sequence
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from qwenvl_prep.options import PlanOptions
 
-__all__ = ["Policy", "RequestPlan", "count_fitting", "fit", "text_token_bound"]
+__all__ = ["Policy", "RequestPlan", "count_fitting", "fit"]
 
 Policy: TypeAlias = Literal["error", "shrink", "split"]
 
@@ -52,7 +52,7 @@ class RequestPlan:
     template_tokens : int
         Tokens of the model's chat template, which every request has.
     reserve : int
-        Tokens kept free for what is not counted here.
+        Tokens kept free beside images, text and template.
     images : tuple of ImagePlan
         The plans behind *items*, in order; empty where only counts were given.
     scale : float or None
@@ -204,10 +204,10 @@ def fit(
     >>> import numpy as np
     >>> picture = np.zeros((1280, 1280), np.uint8)
     >>> fit([picture] * 25)
-    <RequestPlan 25 images, 30,701 tokens, 18 left for qwen-vl-max>
+    <RequestPlan 25 images, 30,694 tokens, 25 left for qwen-vl-max>
     >>> request = fit([picture] * 50, policy="shrink")
     >>> request, request.images[-1]
-    (<RequestPlan 50 images, 30,690 tokens, 29 left for qwen-vl-max>,
+    (<RequestPlan 50 images, 30,683 tokens, 36 left for qwen-vl-max>,
      <ImagePlan pixels: 672x672, 578 tokens, resized 1280×1280 → 672×672>)
     >>> [len(request.items) for request in fit([picture] * 30, policy="split")]
     [25, 5]
@@ -485,7 +485,7 @@ def _refusal(request: RequestPlan, fits: int, most_images: int | None) -> str:
             f"max_tokens or let policy='shrink' do that"
         )
     if request.total - request.image_tokens >= request.limit:
-        advice = "Text and reserve alone do not fit; shorten the text"
+        advice = "Text, template and reserve alone do not fit; shorten the text"
     elif not fits:
         advice = "Not even the first image fits; lower max_tokens"
     shown = ", ".join(f"{name} {tokens:,}" for name, tokens in request.items[:10])

@@ -12,7 +12,6 @@ import click
 from qwenvl_prep import cli_steps as steps
 from qwenvl_prep import cli_tables as show
 from qwenvl_prep.billed_rule import UNNAMED
-from qwenvl_prep.budget import text_token_bound
 from qwenvl_prep.cli_options import HIGH, INPUTS, JSON, MODEL, QUIET, with_options
 from qwenvl_prep.cost import money, money_places
 from qwenvl_prep.errors import SourceError
@@ -91,14 +90,13 @@ def cost_command(
     if not infos:
         steps.finish(refused, as_json=as_json)
         return
-    question = text_token_bound(text if text_tokens is None else text_tokens)
     rows = what_if(
         [info for _, info in infos],
         model=profile,
         models=others,
         max_tokens=max_tokens,
         high_resolution=high_resolution,
-        text=question,
+        text=text if text_tokens is None else text_tokens,
         output_tokens=output_tokens,
         batch=batch,
         together=together,
@@ -110,7 +108,7 @@ def cost_command(
     else:
         show.print_table(_scenario_table(rows))
     if not quiet:
-        _talk_about(rows, question)
+        _talk_about(rows)
     refused += [(names[name], error) for name, error in rows[0].refused]
     steps.finish(refused, as_json=as_json)
     if rows[0].problem and rows[0].images:
@@ -159,20 +157,22 @@ def _against(row: Scenario, first: Scenario) -> str:
     return f"{percent:+,} %".replace("-", "−") if percent else "0 %"
 
 
-def _talk_about(rows: Sequence[Scenario], question: int) -> None:
+def _talk_about(rows: Sequence[Scenario]) -> None:
     first = rows[0]
     already = {name for name, _ in first.refused}
     count = show.counted(first.images, "image")
     requests = show.counted(first.requests, "request")
     steps.talk(
         f"{count} for {first.model.name} in {requests}, each with "
-        f"{first.model.template_tokens} tokens of chat template, text of "
-        f"{show.counted(question, 'token')} and answers of "
+        f"{first.model.template_tokens} tokens of chat template, "
+        f"{_question(first)} and answers of "
         f"{show.counted(first.output_tokens, 'token')} together."
     )
     said: list[str] = []
     for row in rows:
         name = f"{row.model.name}, {row.label.removesuffix(' by Batch')}"
+        if row.text != first.text:  # another vocabulary
+            said.append(f"{row.model.name}: {_question(row)}")
         if row.problem:
             said.append(f"{name}: {row.problem}")
         more = [one for one, _ in row.refused if one not in already]
@@ -189,6 +189,11 @@ def _talk_about(rows: Sequence[Scenario], question: int) -> None:
         steps.talk(sentence)
 
 
+def _question(row: Scenario) -> str:
+    bound = "" if row.text.is_exact else "at most "
+    return f"text of {bound}{show.counted(row.text.count, 'token')}"
+
+
 def _scenario_record(row: Scenario, names: dict[str, str]) -> dict[str, Any]:
     cost = row.cost
     return {
@@ -199,6 +204,9 @@ def _scenario_record(row: Scenario, names: dict[str, str]) -> dict[str, Any]:
         "images": row.images,
         "requests": row.requests,
         "image_tokens": row.image_tokens,
+        "text_tokens": row.text.count,
+        "is_text_exact": row.text.is_exact,
+        "template_tokens": row.model.template_tokens,
         "input_tokens": row.input_tokens,
         "output_tokens": row.output_tokens,
         # Text, because a JSON number is read as a float.

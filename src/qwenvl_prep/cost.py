@@ -361,9 +361,9 @@ def cost_of(
     Parameters
     ----------
     plans : RequestPlan or iterable of RequestPlan
-        From :func:`qwenvl_prep.fit`, for one model.  Text that was given as a
-        ``str`` counts by its upper bound, and the reserve counts as used, so this
-        is rather too much than too little.
+        From :func:`qwenvl_prep.fit`, for one model.  Text that could not be counted
+        exactly counts by its upper bound, and the reserve counts as used, so this is
+        rather too much than too little.
     output_tokens : int or sequence of int
         Tokens of every answer, or of each.
     batch : bool
@@ -381,7 +381,7 @@ def cost_of(
     >>> import numpy as np
     >>> from qwenvl_prep import fit
     >>> cost_of(fit([np.zeros((1280, 1280), np.uint8)]), 200).total
-    Decimal('0.005559')
+    Decimal('0.005538')
     """
     made = [plans] if isinstance(plans, RequestPlan) else list(plans)
     if not made:

@@ -443,7 +443,7 @@ class BudgetError(QwenVLPrepError, ValueError):
     Attributes
     ----------
     needed : int
-        Predicted tokens of all images, the text and the reserve.
+        Predicted tokens of all images, the text, the chat template and the reserve.
     limit : int
         The model's maximum input; a request must stay below it.
     fits : int

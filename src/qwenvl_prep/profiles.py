@@ -160,7 +160,7 @@ class ModelProfile:
     marker_tokens : int
         Tokens billed with every image beside its vision tokens.
     template_tokens : int
-        Tokens of a short chat around its text, about: roles, markers, the default
+        Tokens of a chat of one question around its text: roles, markers, the default
         system prompt.
     max_input_tokens, max_output_tokens : int
         The sum of all input must stay *below* the first.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from qwenvl_prep.budget import fit_items, text_token_bound
+from qwenvl_prep.budget import fit_items
 from qwenvl_prep.cost import Cost, cost_many, money
 from qwenvl_prep.errors import (
     BudgetError,
@@ -23,6 +23,7 @@ from qwenvl_prep.prepare import PreparedImage
 from qwenvl_prep.probe import probe
 from qwenvl_prep.profiles import DEFAULT_MODEL, ModelProfile, get_model
 from qwenvl_prep.sources import listed
+from qwenvl_prep.text_tokens import TextTokens, text_tokens_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -51,6 +52,8 @@ class Scenario:
         How many pictures are asked about, in how many requests.
     image_tokens, input_tokens, output_tokens : int
         Predicted tokens of the images, of all input, and of the answers as expected.
+    text : TextTokens
+        Tokens of the question in each request, as this model counts them.
     cost : Cost or None
         What it costs; None where it cannot be told, see *problem*.
     problem : str
@@ -69,6 +72,7 @@ class Scenario:
     image_tokens: int
     input_tokens: int
     output_tokens: int
+    text: TextTokens
     cost: Cost | None
     problem: str = ""
     refused: tuple[tuple[str, QwenVLPrepError], ...] = ()
@@ -117,8 +121,8 @@ def what_if(
         Whether the first row sets ``vl_high_resolution_images``; the row without it
         comes next.
     text : str or int
-        The question of each request, or its tokens; a ``str`` counts as its upper
-        bound, as for :func:`qwenvl_prep.fit`.
+        The question of each request, or its tokens; a ``str`` counts for each model
+        as :func:`~qwenvl_prep.text_tokens_of` says, as for :func:`qwenvl_prep.fit`.
     output_tokens : int
         Tokens of each answer, as you expect them.
     batch : bool
@@ -154,7 +158,7 @@ def what_if(
     others = [get_model(other) for other in models]
     asked = _Question(
         pictures=_pictures(images),
-        text_tokens=text_token_bound(text),
+        text=text,
         output_tokens=integer("output_tokens", output_tokens),
         together=together,
     )
@@ -183,7 +187,7 @@ class _Question:
     """What every row has in common."""
 
     pictures: Sequence[tuple[str, ImageInfo]]
-    text_tokens: int
+    text: str | int
     output_tokens: int
     together: bool
 
@@ -258,18 +262,20 @@ def _label(options: PlanOptions, *, batch: bool) -> str:
 def _scenario(
     asked: _Question, profile: ModelProfile, options: PlanOptions, *, batch: bool
 ) -> Scenario:
+    # For every row: models differ in their vocabularies.
+    text = text_tokens_of(asked.text, model=profile)
     refused: list[tuple[str, QwenVLPrepError]] = []
     counts: list[tuple[str, int]] = []
     for name, info in asked.pictures:
         try:
             tokens = plan_image(info, profile, options, name=name).tokens
             if not asked.together:
-                _fitted([(name, tokens)], asked, profile)
+                fit_items([(name, tokens)], model=profile, text=text.count)
         except QwenVLPrepError as exc:
             refused.append((name, without_frames(exc)))
         else:
             counts.append((name, tokens))
-    taken = asked.text_tokens + profile.template_tokens
+    taken = text.count + profile.template_tokens
     image_tokens = sum(tokens for _, tokens in counts)
     if asked.together:
         inputs = [image_tokens + taken] if counts else []
@@ -279,7 +285,7 @@ def _scenario(
     problem = "" if counts else "no picture can be asked about"
     try:
         if asked.together and counts:
-            _fitted(counts, asked, profile)
+            fit_items(counts, model=profile, text=text.count)
         if counts:
             made = cost_many(inputs, asked.output_tokens, model=profile, batch=batch)
     except UnknownPriceError:
@@ -301,13 +307,8 @@ def _scenario(
         image_tokens=image_tokens,
         input_tokens=sum(inputs),
         output_tokens=asked.output_tokens * len(inputs),
+        text=text,
         cost=made,
         problem=problem,
         refused=tuple(refused),
     )
-
-
-def _fitted(
-    items: Sequence[tuple[str, int]], asked: _Question, profile: ModelProfile
-) -> None:
-    fit_items(items, model=profile, text=asked.text_tokens)

@@ -121,7 +121,7 @@ def fit_sizes(
     text : str or int
         All text of the request, or its number of tokens.
     reserve : int
-        Tokens to keep free.
+        Tokens to keep free beside the model's chat template, which is counted.
     weights : array_like of float, shape (n,), optional
         How much of its natural tokens an image keeps beside the others, above 0; all
         alike without them.  Only their ratios count.
@@ -157,7 +157,7 @@ def fit_sizes(
     Examples
     --------
     >>> fit_sizes([1280] * 50, [1280] * 50)
-    <SizesFit 50 images at 0.5102, 30,690 tokens, 29 left for qwen-vl-max>
+    <SizesFit 50 images at 0.5102, 30,683 tokens, 36 left for qwen-vl-max>
     >>> fit_sizes([2000, 2000], [3000, 3000], text=29_000, weights=[3, 1]).tokens
     array([1249,  444])
     """
@@ -331,7 +331,7 @@ def floors_refused(
     if n_fixed:
         reasons.append(f"{n_fixed:,} with encoding='keep' cannot be shrunk")
     if taken >= limit:
-        advice = "Text and reserve alone do not fit; shorten the text"
+        advice = "Text, template and reserve alone do not fit; shorten the text"
     elif not fits:
         advice = "Not even the first image fits at its floor; lower the floor"
     else:

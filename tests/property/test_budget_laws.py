@@ -12,8 +12,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import qwenvl_prep as qp
-from qwenvl_prep.budget import fit_items, text_token_bound
+from qwenvl_prep.budget import fit_items
 from qwenvl_prep.errors import BudgetError
+from qwenvl_prep.text_tokens import text_token_bound
 
 MODELS = st.sampled_from(qp.list_models())
 TEXTS = st.one_of(st.integers(0, 40_000), st.text(max_size=200))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import qwenvl_prep as qp
-from qwenvl_prep.budget import fit_items, text_token_bound
+from qwenvl_prep.budget import fit_items
 from qwenvl_prep.errors import (
     BudgetError,
     IllegalImageError,
@@ -16,6 +16,7 @@ from qwenvl_prep.errors import (
     SourceError,
     UnknownModelError,
 )
+from qwenvl_prep.text_tokens import text_token_bound
 
 # 1227 tokens by default, 2118 in high resolution.
 SQUARE = np.broadcast_to(np.uint8(0), (1280, 1280))
@@ -26,13 +27,13 @@ def test_25_images_of_the_seed_fit():
     request = qp.fit([SQUARE] * 25)
     assert len(request.items) == 25
     assert request.image_tokens == 30_675
-    assert request.template_tokens == 26
-    assert request.total == 30_701
+    assert request.template_tokens == 19
+    assert request.total == 30_694
     assert request.limit == 30_720
-    assert request.remaining == 18
+    assert request.remaining == 25
     with pytest.raises(BudgetError) as caught:
         qp.fit([SQUARE] * 26)
-    assert caught.value.needed == 31_928
+    assert caught.value.needed == 31_921
     assert caught.value.limit == 30_720
     assert caught.value.fits == 25
     assert qp.count_fitting([1227] * 100) == 25
@@ -41,47 +42,47 @@ def test_25_images_of_the_seed_fit():
 def test_14_images_in_high_resolution_fit():
     """Prove that 14 squares of 1280 fit in high resolution and the 15th does not."""
     request = qp.fit([SQUARE] * 14, high_resolution=True)
-    assert request.total == 29_678
+    assert request.total == 29_671
     with pytest.raises(BudgetError) as caught:
         qp.fit([SQUARE] * 15, high_resolution=True)
-    assert (caught.value.needed, caught.value.fits) == (31_796, 14)
+    assert (caught.value.needed, caught.value.fits) == (31_789, 14)
     assert qp.count_fitting([2118] * 100) == 14
 
 
 def test_the_total_stays_below_the_limit():
-    """Prove that 18 digits, a token each, fit beside 25 images and 19 do not."""
-    request = qp.fit([SQUARE] * 25, text="1" * 18)
+    """Prove that 25 digits, a token each, fit beside 25 images and 26 do not."""
+    request = qp.fit([SQUARE] * 25, text="1" * 25)
     assert request.total == 30_719
     assert request.remaining == 0
     with pytest.raises(BudgetError) as caught:
-        qp.fit([SQUARE] * 25, text="1" * 19)
+        qp.fit([SQUARE] * 25, text="1" * 26)
     assert caught.value.needed == 30_720
     assert caught.value.fits == 24
     # Tokens that are known count alike, and so does the reserve.
-    assert qp.fit([SQUARE] * 25, text=18).total == 30_719
-    assert qp.fit([SQUARE] * 25, text=8, reserve=10).total == 30_719
+    assert qp.fit([SQUARE] * 25, text=25).total == 30_719
+    assert qp.fit([SQUARE] * 25, text=8, reserve=17).total == 30_719
     with pytest.raises(BudgetError):
-        qp.fit([SQUARE] * 25, text=19)
+        qp.fit([SQUARE] * 25, text=26)
     with pytest.raises(BudgetError):
-        qp.fit([SQUARE] * 25, text=8, reserve=11)
+        qp.fit([SQUARE] * 25, text=8, reserve=18)
 
 
 def test_text_alone_is_held_against_the_limit():
     """Prove that a text without images is checked, at the limit and above."""
-    assert qp.fit([], text=30_693).total == 30_719
-    for text in (30_694, "1" * 40_000):
+    assert qp.fit([], text=30_700).total == 30_719
+    for text in (30_701, "1" * 40_000):
         with pytest.raises(BudgetError) as caught:
             qp.fit([], text=text)
         assert caught.value.fits == 0
         assert caught.value.items == ()
-    assert caught.value.needed == 40_026
+    assert caught.value.needed == 40_019
 
 
 def test_no_images_and_no_text_fit():
     """Prove that an empty request takes its template and nothing else."""
     request = qp.fit([])
     assert request.items == ()
-    assert (request.total, request.remaining) == (26, 30_693)
+    assert (request.total, request.remaining) == (19, 30_700)
 
 
 def test_refusal_carries_its_arithmetic():
@@ -91,19 +92,19 @@ def test_refusal_carries_its_arithmetic():
         qp.fit([SQUARE] * 24 + [small] * 5, text="1" * 100, reserve=20)
     error = caught.value
     assert error.items == (("pixels", 1227),) * 24 + (("pixels", 326),) * 5
-    assert error.needed == 24 * 1227 + 5 * 326 + 100 + 26 + 20
-    assert error.needed == 31_224
+    assert error.needed == 24 * 1227 + 5 * 326 + 100 + 19 + 20
+    assert error.needed == 31_217
     assert error.limit == 30_720
-    # 29,448 + 146 leave 1,125 below the limit: three of 326.
+    # 29,448 + 139 leave 1,132 below the limit: three of 326.
     assert error.fits == 27
     for number in (
         "30,720",
-        "31,224",
+        "31,217",
         "29 images with 31,078",
-        "100",
-        "26",
-        "20",
-        "27",
+        "text with 100",
+        "template 19",
+        "reserve 20",
+        "first 27",
     ):
         assert number in str(error)
     assert isinstance(error, ValueError)
@@ -252,8 +253,8 @@ def test_text_that_normalising_lengthens_is_bounded():
 def test_items_that_are_counted_already_fit_alike():
     """Prove that counted items are held against the same limit."""
     model = qp.get_model("qwen-vl-max")
-    items = [("a", 30_000), ("b", 693)]
-    assert fit_items(items, model=model).items == (("a", 30_000), ("b", 693))
+    items = [("a", 30_000), ("b", 700)]
+    assert fit_items(items, model=model).items == (("a", 30_000), ("b", 700))
     with pytest.raises(BudgetError) as caught:
         fit_items(items, model=model, reserve=1)
     assert caught.value.fits == 1
@@ -263,7 +264,7 @@ def test_request_plan_is_frozen_and_short():
     """Prove that a request's plan cannot be changed and shows itself in one line."""
     request = qp.fit([SQUARE] * 2, text="12345")
     assert repr(request) == (
-        "<RequestPlan 2 images, 2,485 tokens, 28,234 left for qwen-vl-max>"
+        "<RequestPlan 2 images, 2,478 tokens, 28,241 left for qwen-vl-max>"
     )
     with pytest.raises(dataclasses.FrozenInstanceError):
         request.reserve = 1  # type: ignore[misc]

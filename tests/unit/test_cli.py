@@ -152,23 +152,24 @@ def test_how_many_fit_is_the_provider_s_figure(run, folder):
     assert default.code == 1
     record = default.lines[0]
     assert (record["fits"], record["fitting_images"]) == (False, 25)
-    assert (record["total"], record["limit"]) == (26 * 1227 + 26, 30_720)
+    assert (record["total"], record["limit"]) == (26 * 1227 + 19, 30_720)
     high = run("fit", "--json", "--high-resolution", *many)
     assert high.lines[0]["fitting_images"] == 14
     exact = run("fit", "--json", *many[:25])
     assert (exact.code, exact.lines[0]["fits"]) == (0, True)
-    assert exact.lines[0]["total"] == 30_701
+    assert exact.lines[0]["total"] == 30_694
 
 
 def test_text_counts_in_the_budget(run, folder):
-    """25 images leave 18 tokens; a text of 19 bytes is too long."""
+    """25 images leave 25 tokens; a text of 26 digits is too long."""
     many = [folder / "b.jpg"] * 25
-    assert run("fit", *many, "-t", "1" * 18).code == 0
-    refused = run("fit", *many, "-t", "1" * 19)
+    assert run("fit", *many, "-t", "1" * 25).code == 0
+    refused = run("fit", *many, "-t", "1" * 26)
     assert refused.code == 1
     assert "30,720" in refused.err
-    assert run("fit", *many, "-t", "1" * 90, "--text-tokens", "18").code == 0
-    assert run("fit", *many, "--reserve", "19").code == 1
+    assert run("fit", *many, "-t", "1" * 90, "--text-tokens", "25").code == 0
+    assert run("fit", *many, "--reserve", "25").code == 0
+    assert run("fit", *many, "--reserve", "26").code == 1
 
 
 # ----------------------------------------------------------------------------- help

@@ -68,7 +68,7 @@ def test_what_fits_is_summed_up(fit, album):
     assert seen.code == 0
     assert "19.png 1,227 24,540" in seen.words
     assert (
-        "20 images with 24,540 tokens + text 10 + template 26 + reserve 5 = 24,581"
+        "20 images with 24,540 tokens + text 10 + template 19 + reserve 5 = 24,574"
         in seen.words
     )
 
@@ -78,7 +78,7 @@ def test_text_is_called_a_bound_only_where_it_is_one(fit, album):
     text = "What is this?"
     exactly = text_tokens_of(text)
     seen = fit(album / "b", "-t", text)
-    assert f" + {exactly} + template 26 = " in seen.words
+    assert f" + {exactly} + template 19 = " in seen.words
     seen = fit(album / "b", "-t", text, "-m", "qwen3.8-max")
     assert " + text at most 13 + template 17 = " in seen.words
     record = fit("--json", album / "b", "-t", text, "-m", "qwen3.8-max").lines[0]
@@ -90,7 +90,7 @@ def test_what_does_not_fit_is_refused(fit, album):
     seen = fit(album)
     assert seen.code == 1
     assert "31,902" not in seen.err
-    assert "received 39,290: 32 images" in seen.err
+    assert "received 39,283: 32 images" in seen.err
     assert "The first 25 images would fit" in seen.err
     (record,) = fit("--json", album).lines
     assert (record["fits"], record["fitting_images"]) == (False, 25)
@@ -109,10 +109,10 @@ def test_split_shows_every_request(fit, album):
     """Prove that requests, their images and their sums are shown, text in each."""
     seen = fit(album, "--policy", "split", "--text-tokens", "7")
     assert seen.code == 0
-    assert "request 1: images 1–25, 30,708 tokens" in seen.words
-    assert "request 2: images 26–32, 8,622 tokens" in seen.words
-    assert "b/11.png 1,227 8,622" in seen.words
-    assert "32 images in 2 requests: 39,330 tokens" in seen.words
+    assert "request 1: images 1–25, 30,701 tokens" in seen.words
+    assert "request 2: images 26–32, 8,615 tokens" in seen.words
+    assert "b/11.png 1,227 8,615" in seen.words
+    assert "32 images in 2 requests: 39,316 tokens" in seen.words
     assert "each below 30,720 (qwen-vl-max)" in seen.words
 
 
@@ -121,7 +121,7 @@ def test_split_writes_one_object_a_request(fit, album):
     first, second = fit("--json", "--policy", "split", album).lines
     assert (first["request"], first["requests"]) == (1, 2)
     assert (second["request"], second["requests"]) == (2, 2)
-    assert (first["total"], second["total"]) == (30_701, 8_615)
+    assert (first["total"], second["total"]) == (30_694, 8_608)
     names = [image["file"] for one in (first, second) for image in one["images"]]
     assert names == sorted(str(path) for path in album.glob("*/*.png"))
 
@@ -134,10 +134,10 @@ def test_folders_stay_together(fit, album):
     high = fit(*grouped, "--high-resolution", album)
     assert high.code == 1
     assert "images 1 to 20" in high.err
-    assert "together with 42,360 + 26 = 42,386 tokens" in high.err
+    assert "together with 42,360 + 19 = 42,379 tokens" in high.err
     assert "b/" not in high.err
     (record,) = fit("--json", *grouped, "--high-resolution", album).lines
-    assert (record["fits"], record["total"]) == (False, 42_386)
+    assert (record["fits"], record["total"]) == (False, 42_379)
 
 
 def test_a_folder_that_comes_back_is_a_mistake_of_the_call(fit, album):
@@ -174,7 +174,7 @@ def test_shrink_shows_the_caps(fit, album):
     assert len(record["images"]) == 32
     for image in record["images"]:
         assert image["tokens"] <= image["tokens_before"] == 1_227
-    assert sum(image["tokens"] for image in record["images"]) == record["total"] - 26
+    assert sum(image["tokens"] for image in record["images"]) == record["total"] - 19
     seen = fit("--policy", "shrink", album)
     assert seen.code == 0
     assert "before cap h×w tokens" in seen.words

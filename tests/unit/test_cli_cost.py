@@ -15,6 +15,7 @@ from PIL import Image
 
 import qwenvl_prep as qp
 from qwenvl_prep import cli
+from qwenvl_prep.text_tokens import text_tokens_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,10 +69,10 @@ def test_each_image_is_a_request(run, folder):
     seen = run("cost", folder, "--text-tokens", 10, "--output-tokens", 100, "--json")
     assert seen.code == 0, seen.err
     first = seen.lines[0]
-    # The worked table of RULES: 1227 and 326 tokens; the template is 26.
-    assert first["input_tokens"] == 1227 + 326 + 2 * 36
+    # The worked table of RULES: 1227 and 326 tokens; the template is 19.
+    assert first["input_tokens"] == 1227 + 326 + 2 * 29
     assert (first["requests"], first["images"]) == (2, 2)
-    wanted = qp.cost_many([1263, 362], 100)
+    wanted = qp.cost_many([1256, 355], 100)
     assert Decimal(first["cost"]) == wanted.total
     assert Decimal(first["input_cost"]) + Decimal(first["output_cost"]) == wanted.total
     assert first["price_date"] == str(wanted.date)
@@ -86,7 +87,29 @@ def test_each_image_is_a_request(run, folder):
 def test_together_is_one_request(run, folder):
     seen = run("cost", folder, "--together", "--json")
     assert [line["requests"] for line in seen.lines] == [1, 1, 1]
-    assert seen.lines[0]["input_tokens"] == 1227 + 326 + 26
+    assert seen.lines[0]["input_tokens"] == 1227 + 326 + 19
+
+
+def test_text_is_called_a_bound_only_where_it_is_one(run, folder):
+    """Each model counts the question by its own vocabulary, and "at most" says so."""
+    text = "这张图表现了什么内容?"
+    words = ("cost", folder / "a.png", "-t", text, "--compare", "qwen3.8-max")
+    counted = text_tokens_of(text)
+    said = "7" if counted.is_exact else "at most 31"
+    err = " ".join(run(*words).err.split())
+    assert f"19 tokens of chat template, text of {said} tokens and answers" in err
+    assert ("qwen3.8-max: text of at most 31 tokens" in err) is counted.is_exact
+    lines = run(*words, "--json").lines
+    for line in lines:
+        is_later = line["model"] == "qwen3.8-max"
+        assert line["is_text_exact"] is (counted.is_exact and not is_later)
+        assert line["text_tokens"] == (31 if is_later else counted.count)
+        assert line["template_tokens"] == (17 if is_later else 19)
+        assert line["input_tokens"] == (
+            line["image_tokens"] + line["text_tokens"] + line["template_tokens"]
+        )
+    known = run("cost", folder / "a.png", "-m", "qwen3.8-max", "--text-tokens", "1")
+    assert "text of 1 token and answers" in " ".join(known.err.split())
 
 
 def test_rows_that_are_asked_for(run, folder):

@@ -13,6 +13,7 @@ import pytest
 import qwenvl_prep as qp
 from qwenvl_prep.cost import money
 from qwenvl_prep.errors import BudgetError, ModelFeatureError, UnknownPriceError
+from qwenvl_prep.text_tokens import TextTokens, text_tokens_of
 
 PLUS = "qwen3-vl-plus"
 READ = dt.date(2026, 1, 31)
@@ -300,9 +301,10 @@ def test_prices_that_make_no_sense_are_refused(tiers):
 
 
 def test_plans_are_priced():
-    """A plan costs its images, text and reserve."""
+    """A plan costs its images, text, template and reserve."""
     pictures = [np.zeros((1280, 1280), np.uint8)]
-    one = qp.fit(pictures, reserve=26, text=7)
+    one = qp.fit(pictures, reserve=40, text=7)
+    assert one.total == 1227 + 7 + 19 + 40
     two = qp.fit(pictures * 2)
     assert qp.cost_of(one, 100) == qp.cost(one.total, 100)
     assert qp.cost_of([one, two], [1, 2]) == qp.cost_many(
@@ -394,10 +396,30 @@ def test_what_if_together_is_one_request():
     """All in one request, and where they do not fit, why there is no price."""
     rows = qp.what_if([(1280, 1280)] * 20, together=True)
     assert (rows[0].requests, rows[0].images) == (1, 20)
-    assert rows[0].input_tokens == 20 * 1227 + 26
+    assert rows[0].input_tokens == 20 * 1227 + 19
     assert rows[1].cost is None
     assert "the first 14 of 20 images would" in rows[1].problem
     assert rows[1].problem in repr(rows[1])
+
+
+def test_what_if_counts_the_text_for_each_model():
+    """The question counts exactly where the model's vocabulary is known."""
+    question = "这张图表现了什么内容?"
+    rows = qp.what_if([(1280, 1280)] * 3, models=["qwen3.8-max"], text=question)
+    later = next(row for row in rows if row.model.name == "qwen3.8-max")
+    assert later.text == TextTokens(len(question.encode()), is_exact=False)
+    for row in rows:
+        assert row.text == text_tokens_of(question, model=row.model)
+        taken = row.text.count + row.model.template_tokens
+        assert row.input_tokens == row.image_tokens + 3 * taken
+    if rows[0].text.is_exact:
+        assert rows[0].input_tokens == 3 * (1227 + 7 + 19)
+    # 24 images leave 1,252 tokens: what the text takes decides, as in fit.
+    for text, is_priced in ((1_252, True), (1_253, False)):
+        row = qp.what_if([(1280, 1280)] * 24, text=text, together=True)[0]
+        assert (row.cost is not None) is is_priced
+    with pytest.raises(TypeError, match="Expected a str or a number of tokens"):
+        qp.what_if([(5, 5)], text=None)
 
 
 def test_what_if_names_what_cannot_be_asked():

@@ -372,9 +372,9 @@ def test_totals_of_each_model():
 
 def test_the_template_is_what_is_left():
     """Input minus images minus known text is the chat template."""
-    records = [record(1249) | {"text_tokens": 6, "usage": usage(1249, text=32)}] * 3
+    records = [record(1249) | {"text_tokens": 6, "usage": usage(1249, text=25)}] * 3
     one = qp.reconcile(records).models[0]
-    assert (one.template.least, one.template.middle, one.template.most) == (26, 26, 26)
+    assert (one.template.least, one.template.middle, one.template.most) == (19, 19, 19)
     assert one.template.requests == 3
     assert one.advice == ()
     longer = [line | {"usage": usage(1249, text=46)} for line in records]

@@ -302,7 +302,7 @@ def test_too_many_tokens_are_refused():
     chat_request([prepared] * 25, "?", model=MODEL)
     with pytest.raises(errors.BudgetError) as caught:
         chat_request([prepared] * 26, "?", model=MODEL)
-    assert (caught.value.needed, caught.value.limit) == (31_928, 30_720)
+    assert (caught.value.needed, caught.value.limit) == (31_921, 30_720)
     assert caught.value.fits == 25
     assert len(caught.value.items) == 26
 

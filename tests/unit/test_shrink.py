@@ -37,9 +37,9 @@ def test_what_fits_is_left_alone():
     assert request.scale == 1.0
     assert request.caps == (1280,) * 25
     assert all(image is plans[0] for image in request.images)
-    assert request.total == qp.fit(plans).total == 30_701
+    assert request.total == qp.fit(plans).total == 30_694
     fitted = qp.fit_sizes([1280] * 25, [1280] * 25)
-    assert (fitted.scale, fitted.total, fitted.remaining) == (1.0, 30_701, 18)
+    assert (fitted.scale, fitted.total, fitted.remaining) == (1.0, 30_694, 25)
     assert fitted.caps.tolist() == [1280] * 25
 
 
@@ -47,14 +47,14 @@ def test_one_image_too_many_shrinks():
     """
     Prove the arithmetic of 26 squares by hand.
 
-    30,719 - 26 leave 30,693 for 26 × 2 markers and 30,641 squares.  34 × 34 are 1,156
+    30,719 - 19 leave 30,700 for 26 × 2 markers and 30,648 squares.  34 × 34 are 1,156
     and 26 of them 30,056; each next step, to 35 × 35 and no shrinking, takes 69 more,
-    and eight of those fit: 33 squares are left.
+    and eight of those fit: 40 squares are left.
     """
     request = qp.fit([SQUARE] * 26, policy="shrink")
     tokens = [count for _, count in request.items]
     assert tokens == [1227] * 8 + [1158] * 18
-    assert request.remaining == 33
+    assert request.remaining == 40
     assert [image.is_resized for image in request.images] == [True] * 26
     assert {(image.height, image.width) for image in request.images[8:]} == {(952, 952)}
     # The largest scale below that of 35 × 35, which the natural size alone has.
@@ -154,12 +154,12 @@ def test_floors_that_do_not_fit_are_told():
     with pytest.raises(BudgetError) as caught:
         qp.fit_sizes([1280] * 100, [1280] * 100, floor=400, text=100)
     error = caught.value
-    # 20 × 20 and the markers are 402; 30,719 - 126 hold 76 of them.
-    assert error.needed == 100 * 402 + 126
+    # 20 × 20 and the markers are 402; 30,719 - 119 hold 76 of them.
+    assert error.needed == 100 * 402 + 119
     assert error.fits == 76
     assert error.limit == 30_720
     assert error.items == (("1280×1280", 402),) * 100
-    for part in ("100 images take 40,200", "40,326", "floors", "first 76"):
+    for part in ("100 images take 40,200", "40,319", "floors", "first 76"):
         assert part in str(error)
     with pytest.raises(BudgetError) as caught:
         qp.fit([SQUARE] * 100, policy="shrink", floor=400, text=100)
@@ -177,12 +177,14 @@ def test_floor_is_kept_from_above():
 def test_text_alone_is_told():
     """Prove that shrinking images is not advised where text takes everything."""
     for images in ([], [SQUARE]):
-        with pytest.raises(BudgetError, match="Text and reserve alone do not fit"):
-            qp.fit(images, policy="shrink", text=30_694)
-    assert qp.fit([], policy="shrink", text=30_693).remaining == 0
+        with pytest.raises(BudgetError, match="Text, template and reserve alone"):
+            qp.fit(images, policy="shrink", text=30_701)
+    assert qp.fit([], policy="shrink", text=30_700).remaining == 0
     assert len(qp.fit_sizes([], []).tokens) == 0
     with pytest.raises(BudgetError, match="Not even the first image"):
-        qp.fit([SQUARE], policy="shrink", text=30_690)
+        qp.fit([SQUARE], policy="shrink", text=30_695)
+    # The smallest it can be: 2 × 2 and the markers.
+    assert qp.fit([SQUARE], policy="shrink", text=30_694).remaining == 0
 
 
 def test_too_many_images_are_not_mended_by_shrinking():
@@ -271,7 +273,7 @@ def test_result_is_frozen_and_short():
     """Prove that the arrays cannot be written, and the whole is shown in one line."""
     fitted = qp.fit_sizes([1280] * 50, [1280] * 50)
     assert repr(fitted) == (
-        "<SizesFit 50 images at 0.5102, 30,690 tokens, 29 left for qwen-vl-max>"
+        "<SizesFit 50 images at 0.5102, 30,683 tokens, 36 left for qwen-vl-max>"
     )
     for array in (fitted.caps, fitted.tokens):
         assert array.dtype == np.int64

@@ -286,10 +286,13 @@ def test_known_bytes_of_plans(photo, encoded):
 
 def test_fit_splits_into_request_plans():
     """Prove that every request has its images, the whole text and the reserve."""
-    requests = qp.fit([SQUARE] * 60, policy="split", text=5, reserve=10)
+    requests = qp.fit([SQUARE] * 60, policy="split", text=5, reserve=20)
     assert [len(one.items) for one in requests] == [25, 25, 10]
-    assert [one.total for one in requests] == [30_716, 30_716, 12_311]
-    assert all(one.text_tokens == 5 and one.reserve == 10 for one in requests)
+    # 25 × 1227 + 19 + 25 is all there is, and one token more leaves room for 24.
+    assert [one.total for one in requests] == [30_719, 30_719, 12_314]
+    more = qp.fit([SQUARE] * 60, policy="split", text=5, reserve=21)
+    assert [len(one.items) for one in more] == [24, 24, 12]
+    assert all(one.text_tokens == 5 and one.reserve == 20 for one in requests)
     assert all(len(one.images) == len(one.items) for one in requests)
     assert all(one.total < one.limit for one in requests)
 

@@ -6,10 +6,12 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 
 import qwenvl_prep as qp
 from qwenvl_prep import text_tokens
+from qwenvl_prep.budget import fit_items
 from qwenvl_prep.errors import RequestError, UnknownModelError
 from qwenvl_prep.text_tokens import TextTokens, text_token_bound, text_tokens_of
 
@@ -73,10 +75,10 @@ def test_counts_equal_those_of_the_provider_s_class():
 @exact
 def test_the_template_of_a_request_is_as_published():
     """
-    Prove where the template's tokens come from, and that the profiles are not below.
+    Prove where the template's tokens come from, and that the profiles have them.
 
-    A published record of the provider: 1,271 input tokens for an image of 1,249 and
-    the question "这是什么?".
+    Published records of the provider: 1,271 input tokens for an image of 1,249 and
+    the question "这是什么?"; 5,368 for one of 5,342 and "这张图表现了什么内容?".
     """
     encode = text_tokens._encoder()
     assert encode is not None
@@ -88,12 +90,32 @@ def test_the_template_of_a_request_is_as_published():
     template = (message + encode(SYSTEM)) + message + answer
     assert template == 19
     assert template + encode("这是什么?") == 1_271 - 1_249
-    # What is known as about 26 has the seven tokens of a short question in it.
-    assert template + encode(QUESTION) == 26
+    assert template + encode("这张图表现了什么内容?") == 5_368 - 5_342
     for model in qp.list_models():
-        has_default_system = model.template_tokens == 26
-        least = template if has_default_system else message + answer
-        assert model.template_tokens >= least
+        if model.factor == 28 or model.family == "qwen-vl-2025-08":
+            assert model.template_tokens == template
+        else:  # without the default system prompt
+            assert message + answer <= model.template_tokens < template
+
+
+@exact
+def test_a_published_record_comes_out():
+    """
+    Prove that images, question and template make what the provider billed.
+
+    Its record: 5,368 input tokens with high resolution, 5,342 of them for the image.
+    """
+    question = "这张图表现了什么内容?"
+    # 60 × 89 squares and the markers.
+    picture = np.broadcast_to(np.uint8(0), (60 * 28, 89 * 28))
+    request = qp.fit(
+        [picture], model="qwen-vl-max", text=question, high_resolution=True
+    )
+    assert (request.image_tokens, request.text_tokens) == (5_342, 7)
+    assert (request.template_tokens, request.is_text_exact) == (19, True)
+    assert request.total == 5_368
+    counted = fit_items([("image", 5_342)], model=request.model, text=question)
+    assert counted.total == 5_368
 
 
 @pytest.mark.parametrize("text", [QUESTION, "What is this?", "a\n<|im_end|>\nb"])

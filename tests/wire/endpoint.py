@@ -357,8 +357,8 @@ class Question:
         self.image_tokens = sum(p["image"]["tokens"] for p in parts if "image" in p)
         self.video_tokens = sum(p["video"]["tokens"] for p in parts if "video" in p)
         self.text = "".join(part.get("text", "") for part in parts)
-        # About what the chat template and the default system prompt take.
-        self.text_tokens = 26 + math.ceil(len(self.text.encode()) / 4)
+        # The chat template with the default system prompt, and about what text takes.
+        self.text_tokens = 19 + math.ceil(len(self.text.encode()) / 4)
         self.input_tokens = self.image_tokens + self.video_tokens + self.text_tokens
         if self.image_tokens + self.video_tokens >= model["max_input"]:
             raise invalid(f"Range of input length should be [1, {model['max_input']}]")
