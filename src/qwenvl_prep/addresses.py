@@ -13,7 +13,13 @@ from urllib.parse import SplitResult, quote, urlsplit
 from qwenvl_prep.errors import AddressError, FetchDeadlineError, FetchError
 from qwenvl_prep.findings import Finding
 
-__all__ = ["CheckedAddress", "check_address", "check_fetchable", "shown"]
+__all__ = [
+    "CheckedAddress",
+    "check_address",
+    "check_fetchable",
+    "encoded",
+    "shown",
+]
 
 _IP: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -151,6 +157,18 @@ def shown(url: str) -> str:
     return text if len(text) <= 120 else f"{text[:119]}…"
 
 
+def encoded(text: str) -> str:
+    """
+    Encode what has no place in an address, and nothing that is encoded already.
+
+    Examples
+    --------
+    >>> encoded("/a%20b/图.png")
+    '/a%20b/%E5%9B%BE.png'
+    """
+    return quote(text, safe=_SAFE)
+
+
 def check_fetchable(
     url: str, *, allow_private: bool = False, timeout: float | None = None
 ) -> CheckedAddress:
@@ -206,8 +224,8 @@ def check_fetchable(
     ips = _resolved(host, port, address, timeout)
     for ip in ips:
         _check_ip(ip, address, allow_private=allow_private)
-    path = quote(parts.path, safe=_SAFE) or "/"
-    query = f"?{quote(parts.query, safe=_SAFE)}" if parts.query else ""
+    path = encoded(parts.path) or "/"
+    query = f"?{encoded(parts.query)}" if parts.query else ""
     return CheckedAddress(
         scheme=parts.scheme,
         host=host,
@@ -286,7 +304,7 @@ def _is_local(host: str) -> bool:
 def _parsed(url: str) -> tuple[SplitResult, str, int]:
     """Take an http or https address apart; what parsers disagree on is refused."""
     if not isinstance(url, str):
-        raise TypeError(f"Expected an address as str but got {type(url).__name__}")
+        raise TypeError(f"Expected an address as str but received {type(url).__name__}")
     address = shown(url)
 
     def refused(why: str) -> AddressError:

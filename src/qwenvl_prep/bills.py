@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from qwenvl_prep.budget import RequestPlan
@@ -122,9 +122,8 @@ def _short(value: Any) -> str:
 
 def _with(bill: Bill, **changes: Any) -> Bill:
     """Give the bill with those fields changed that have something to say."""
-    fields = {name: getattr(bill, name) for name in Bill.__dataclass_fields__}
     said = {name: value for name, value in changes.items() if value is not None}
-    return Bill(**{**fields, **said})
+    return replace(bill, **said)
 
 
 def _checked(bill: Bill) -> Bill:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args, overload
 
@@ -19,7 +18,7 @@ from qwenvl_prep.prepare import PreparedImage
 from qwenvl_prep.profiles import DEFAULT_MODEL, ModelProfile, get_model
 from qwenvl_prep.shrink import floors_refused, lower_caps
 from qwenvl_prep.sizes import cap_tokens
-from qwenvl_prep.sources import listed
+from qwenvl_prep.sources import listed, name_of
 from qwenvl_prep.split import body_byte_bound, known_data_uri_bytes, split_requests
 from qwenvl_prep.text_tokens import text_tokens_of
 
@@ -236,16 +235,9 @@ def fit(
                 sent = image if isinstance(image, PreparedImage) else made
                 lengths.append(known_data_uri_bytes(sent))
         except QwenVLPrepError as exc:
-            is_named = isinstance(image, (str, os.PathLike)) and len(str(image)) < 200
-            name = str(image) if is_named else "image"
-            refused.append((index, name, without_frames(exc)))
+            refused.append((index, name_of(image, index), without_frames(exc)))
     if refused:
-        reasons = "; ".join(f"#{index + 1}: {exc}" for index, _, exc in refused)
-        raise ImagesRefusedError(
-            f"{len(refused)} of {_images(len(refused) + len(plans))} were refused: "
-            f"{reasons}",
-            refused=tuple(refused),
-        )
+        raise ImagesRefusedError.of(refused, len(refused) + len(plans))
     bare = _bare(profile, text, reserve)
     if policy == "shrink":
         return _shrunk(bare, plans, weights, floor)
@@ -370,9 +362,7 @@ def fit_items(
 
 def _bare(model: ModelProfile, text: str | int, reserve: int) -> RequestPlan:
     """Give the request without its images, whether it fits or not."""
-    reserve = integer("reserve", reserve)
-    if reserve < 0:
-        raise ValueError(f"Expected at least 0 for reserve but received {reserve}")
+    reserve = integer("reserve", reserve, least=0)
     counted = text_tokens_of(text, model=model)
     return RequestPlan(
         model=model,

@@ -214,7 +214,7 @@ def _scenario_record(row: Scenario, names: dict[str, str]) -> dict[str, Any]:
         "input_cost": None if cost is None else f"{cost.input_cost:f}",
         "output_cost": None if cost is None else f"{cost.output_cost:f}",
         "currency": None if cost is None else cost.currency,
-        "batch": row.label.endswith("by Batch"),
+        "batch": row.is_batch,
         "price_date": None if cost is None else str(cost.date),
         "price_region": None if cost is None else cost.region,
         "price_source": None if cost is None else cost.source,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -11,11 +12,9 @@ from qwenvl_prep import cli_steps as steps
 from qwenvl_prep import cli_tables as show
 from qwenvl_prep.cli_options import with_options
 from qwenvl_prep.probe import probe
-from qwenvl_prep.sources import is_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any
 
     from qwenvl_prep.headers import ImageInfo
 
@@ -46,12 +45,6 @@ def reading(
     from qwenvl_prep.remote import Fetcher
 
     with Fetcher(allow_private=allow_private) as fetcher:
-
-        def read(source: Any, *, frame: int | None = None) -> ImageInfo:
-            if is_url(source):
-                return fetcher.probe(source, frame=frame)
-            return probe(source, frame=frame)
-
-        yield read
+        yield partial(probe, fetch=fetcher)
         if fetcher.bytes_received and not quiet:
             steps.talk(f"{show.bytes_text(fetcher.bytes_received)} received")

@@ -23,7 +23,7 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from qwenvl_prep.errors import UnreadableBoxesError
-from qwenvl_prep.geometry import integer, smart_resize
+from qwenvl_prep.geometry import integer, server_size
 from qwenvl_prep.profiles import BoxConvention
 
 if TYPE_CHECKING:
@@ -353,13 +353,7 @@ def coordinate_map(
         Whether the request sets ``vl_high_resolution_images``.
     """
     # The server resizes by itself whatever is not on its grid or outside its caps.
-    seen = smart_resize(
-        height,
-        width,
-        factor=model.factor,
-        min_pixels=model.min_pixels,
-        max_pixels=model.cap_pixels(high_resolution=high_resolution),
-    )
+    seen = server_size(height, width, model, high_resolution=high_resolution)
     return CoordinateMap(
         height=info.upright_height,
         width=info.upright_width,

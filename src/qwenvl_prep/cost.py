@@ -291,9 +291,9 @@ def cost(
     Decimal('0.0675')
     """
     profile, prices = _priced(model, batch=batch)
-    requests = _count("requests", requests)
-    given = _count("input_tokens", input_tokens)
-    made = _count("output_tokens", output_tokens)
+    requests = integer("requests", requests, least=0)
+    given = integer("input_tokens", input_tokens, least=0)
+    made = integer("output_tokens", output_tokens, least=0)
     edges = _edges(prices)
     _check_input(given, profile, prices)
     tier = prices.tiers[bisect_left(edges, given)]
@@ -362,8 +362,8 @@ def cost_of(
     ----------
     plans : RequestPlan or iterable of RequestPlan
         From :func:`qwenvl_prep.fit`, for one model.  Text that could not be counted
-        exactly counts by its upper bound, and the reserve counts as used, so this is
-        rather too much than too little.
+        (``is_text_exact`` is false) counts by its upper bound, and the reserve counts
+        as used, so this is rather too much than too little.
     output_tokens : int or sequence of int
         Tokens of every answer, or of each.
     batch : bool
@@ -433,13 +433,6 @@ def money_places(amount: Decimal) -> int:
 def _decimal(number: Any) -> Decimal:
     # Through its text: of a float 0.15 is meant, not the binary number next to it.
     return Decimal(str(number)) if isinstance(number, float) else Decimal(number)
-
-
-def _count(name: str, value: Any) -> int:
-    number = integer(name, value)
-    if number < 0:
-        raise ValueError(f"Expected at least 0 for {name} but received {number}")
-    return number
 
 
 def _priced(model: str | ModelProfile, *, batch: bool) -> tuple[ModelProfile, Prices]:
@@ -518,18 +511,18 @@ def _listed_shares(
     made = [output_tokens] * len(given) if is_one else list(output_tokens)
     _check_lengths(len(given), len(made))
     if is_one:
-        _count("output_tokens", output_tokens)
+        integer("output_tokens", output_tokens, least=0)
     edges = _edges(prices)
     # Requests, input, output and disputed ones of each tier.
     sums = [[0, 0, 0, 0] for _ in prices.tiers]
     for index, (tokens, answer) in enumerate(zip(given, made, strict=True)):
-        known = _count(f"input_tokens[{index}]", tokens)
+        known = integer(f"input_tokens[{index}]", tokens, least=0)
         _check_input(known, profile, prices, index)
         number = bisect_left(edges, known)
         mine = sums[number]
         mine[0] += 1
         mine[1] += known
-        mine[2] += _count(f"output_tokens[{index}]", answer)
+        mine[2] += integer(f"output_tokens[{index}]", answer, least=0)
         mine[3] += _is_disputed(known, prices.tiers[number], prices)
     return [_share(tier, *mine) for tier, mine in zip(prices.tiers, sums, strict=True)]
 
@@ -542,7 +535,7 @@ def _array_shares(
     given = _token_array("input_tokens", input_tokens)
     is_one = not hasattr(output_tokens, "__iter__")
     if is_one:
-        answer = _count("output_tokens", output_tokens)
+        answer = integer("output_tokens", output_tokens, least=0)
         made = np.empty(0, np.int64)
     else:
         made = _token_array("output_tokens", output_tokens)

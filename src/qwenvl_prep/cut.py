@@ -134,9 +134,9 @@ def prepare_tiles(
      <Tile 1: 1568x980 at 1432, 0, sent 1568x980, 1521 tokens>]
     """
     wanted = TileWishes.of(model, overlap, min_scale, max_tiles, options)
-    workers = usable_cores() if workers is None else integer("workers", workers)
-    if workers < 1:
-        raise ValueError(f"Expected at least 1 worker but received {workers}")
+    if workers is None:
+        workers = usable_cores()
+    workers = integer("workers", workers, least=1)
     source = as_source(source, limits=limits)
     plan, made = _cut_out(source, wanted, limits, workers)
     if made:

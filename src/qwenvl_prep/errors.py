@@ -378,6 +378,20 @@ class ImagesRefusedError(QwenVLPrepError, ValueError):
 
     refused: tuple[tuple[int, str, QwenVLPrepError], ...]
 
+    @classmethod
+    def of(
+        cls,
+        refused: Sequence[tuple[int, str, QwenVLPrepError]],
+        total: int,
+        noun: str = "image",
+    ) -> ImagesRefusedError:
+        """Tell all reasons, each with its place among *total* images or frames."""
+        reasons = "; ".join(f"{noun} {at + 1}: {exc}" for at, _, exc in refused)
+        return cls(
+            f"{len(refused)} of {total:,} {noun}s were refused: {reasons}",
+            refused=tuple(refused),
+        )
+
 
 class ForkedProcessError(QwenVLPrepError):
     """libvips was used before this process was forked, and may hang in it."""

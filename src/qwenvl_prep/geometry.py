@@ -22,6 +22,7 @@ __all__ = [
     "int64_array",
     "integer",
     "is_above_ratio",
+    "server_size",
     "size_arrays",
     "smart_resize",
     "smart_resize_many",
@@ -96,8 +97,8 @@ def smart_resize(
     >>> smart_resize(15, 575, max_pixels=20 * 28 * 28, rule="strict")
     (28, 560)
     """
-    height = integer("height", height)
-    width = integer("width", width)
+    height = integer("height", height, least=1)
+    width = integer("width", width, least=1)
     size = _native.smart_resize(
         height,
         width,
@@ -168,6 +169,34 @@ def smart_resize_many(
     return sizes
 
 
+def server_size(
+    height: int, width: int, model: ModelProfile, *, high_resolution: bool = False
+) -> tuple[int, int]:
+    """
+    Give the size that the API itself resizes an image to, as its model sees it.
+
+    Parameters and errors are those of :func:`vision_tokens`.
+
+    Returns
+    -------
+    tuple of (int, int)
+        ``(height, width)`` in pixels, multiples of the model's factor.
+
+    Examples
+    --------
+    >>> from qwenvl_prep import get_model
+    >>> server_size(1280, 1280, get_model("qwen-vl-max"))
+    (980, 980)
+    """
+    return smart_resize(
+        height,
+        width,
+        factor=model.factor,
+        min_pixels=model.min_pixels,
+        max_pixels=model.cap_pixels(high_resolution=high_resolution),
+    )
+
+
 def vision_tokens(
     height: int, width: int, model: ModelProfile, *, high_resolution: bool = False
 ) -> int:
@@ -194,13 +223,7 @@ def vision_tokens(
     >>> vision_tokens(1280, 1280, get_model("qwen-vl-max"))
     1225
     """
-    resized = smart_resize(
-        height,
-        width,
-        factor=model.factor,
-        min_pixels=model.min_pixels,
-        max_pixels=model.cap_pixels(high_resolution=high_resolution),
-    )
+    resized = server_size(height, width, model, high_resolution=high_resolution)
     return (resized[0] // model.factor) * (resized[1] // model.factor)
 
 
@@ -259,15 +282,27 @@ def is_above_ratio(height: int, width: int) -> bool:
     return max(height, width) > MAX_RATIO * min(height, width)
 
 
-def integer(name: str, value: Any) -> int:
-    """Take an int, also one of NumPy's, and refuse everything that only looks so."""
+def integer(name: str, value: Any, *, least: int | None = None) -> int:
+    """
+    Take an int, also one of NumPy's, and refuse everything that only looks so.
+
+    Raises
+    ------
+    TypeError
+        If it is none.
+    ValueError
+        If it is below *least*.
+    """
     # bool is an int to Python, not to us.
     try:
-        if not isinstance(value, bool):
-            return operator.index(value)
+        number = None if isinstance(value, bool) else operator.index(value)
     except TypeError:  # told in our words below
-        pass
-    raise TypeError(f"Expected an int for {name} but received {value!r}")
+        number = None
+    if number is None:
+        raise TypeError(f"Expected an int for {name} but received {value!r}")
+    if least is not None and number < least:
+        raise ValueError(f"Expected at least {least} for {name} but received {number}")
+    return number
 
 
 def _checked_rule(
@@ -276,9 +311,6 @@ def _checked_rule(
     factor = integer("factor", factor)
     min_pixels = integer("min_pixels", min_pixels)
     max_pixels = integer("max_pixels", max_pixels)
-    for name, side in (("height", height), ("width", width)):
-        if side < 1:
-            raise ValueError(f"Expected at least 1 for {name} but received {side}")
     if not 1 <= factor <= _native.MAX_FACTOR:
         raise ValueError(
             f"Expected 1 to {_native.MAX_FACTOR} for factor but received {factor}"

@@ -142,10 +142,8 @@ class PlanOptions:
             )
         for name, least in (("max_tokens", 1), ("max_bytes", 1), ("frame", 0)):
             value = getattr(self, name)
-            if value is not None and integer(name, value) < least:
-                raise ValueError(
-                    f"Expected at least {least} for {name} but received {value}"
-                )
+            if value is not None:
+                integer(name, value, least=least)
         object.__setattr__(self, "background", _rgb(self.background))
 
     @classmethod

@@ -23,6 +23,7 @@ from qwenvl_prep.profiles import DEFAULT_MODEL, ModelProfile, get_model
 from qwenvl_prep.sizes import (
     grid_size,
     is_above_cap,
+    least_tokens,
     shrunk_size,
     tokens_under_caps,
 )
@@ -434,7 +435,7 @@ def cap_pixels(model: ModelProfile, options: PlanOptions) -> int:
     wanted = options.max_tokens * model.factor**2
     if wanted < model.min_pixels:
         raise ValueError(
-            f"Expected max_tokens of at least {model.min_pixels // model.factor**2} "
+            f"Expected max_tokens of at least {least_tokens(model)} "
             f"for {model.name}, which enlarges smaller images to that, but received "
             f"{options.max_tokens}"
         )

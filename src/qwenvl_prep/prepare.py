@@ -22,6 +22,7 @@ from qwenvl_prep.errors import (
     without_frames,
 )
 from qwenvl_prep.fidelity import UNTOUCHED, FidelityReport
+from qwenvl_prep.geometry import integer
 from qwenvl_prep.integrity import reaches_end
 from qwenvl_prep.jpeg_structure import is_sound_jpeg
 from qwenvl_prep.limits import DEFAULT_LIMITS, Limits
@@ -226,9 +227,9 @@ def prepare_many(
     wanted = PlanOptions.of(options)
     where_it_stands = dataclasses.replace(wanted, frame=None)
     cap_pixels(profile, wanted)
-    workers = usable_cores() if workers is None else workers
-    if workers < 1:
-        raise ValueError(f"Expected at least 1 worker but received {workers}")
+    if workers is None:
+        workers = usable_cores()
+    workers = integer("workers", workers, least=1)
 
     def recognise(source: Any) -> Source | QwenVLPrepError:
         try:

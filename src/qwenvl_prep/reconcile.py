@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["BillCheck", "ModelBill", "Overhead", "Reconciliation", "reconcile"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class BillCheck:
     """
     One request: what was predicted, what was billed.
@@ -54,6 +54,10 @@ class BillCheck:
         if images is None and self.predicted_image_tokens != 0:
             return None
         return usage.input_tokens - (images or 0) - text
+
+    def __repr__(self) -> str:
+        told = "" if self.drift is None else f", {self.drift:+,} tokens"
+        return f"<BillCheck {self.bill.name}: {self.status}{told}>"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -306,10 +310,7 @@ def reconcile(
 def _with_model(bill: Bill, fallback: ModelProfile | None) -> Bill:
     if fallback is None or bill.model not in (None, fallback.name):
         return bill
-    fields = {name: getattr(bill, name) for name in Bill.__dataclass_fields__}
-    fields["model"] = fallback.name
-    fields["profile"] = bill.profile or fallback
-    return Bill(**fields)
+    return replace(bill, model=fallback.name, profile=bill.profile or fallback)
 
 
 def _known(name: str | None) -> ModelProfile | None:

@@ -10,11 +10,11 @@ import time
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
-from urllib.parse import quote, urljoin
+from urllib.parse import urljoin
 
 import httpcore2
 
-from qwenvl_prep.addresses import CheckedAddress, check_fetchable, shown
+from qwenvl_prep.addresses import CheckedAddress, check_fetchable, encoded, shown
 from qwenvl_prep.errors import (
     AddressError,
     DamagedImageError,
@@ -92,13 +92,13 @@ class Fetcher:
     ) -> None:
         if not 0 < timeout <= threading.TIMEOUT_MAX:
             raise ValueError(
-                f"Expected a finite timeout above 0 seconds but got {timeout}"
+                f"Expected a finite timeout above 0 seconds but received {timeout}"
             )
         if max_bytes < 1:
-            raise ValueError(f"Expected max_bytes from 1 on but got {max_bytes}")
+            raise ValueError(f"Expected max_bytes from 1 on but received {max_bytes}")
         if max_redirects < 0:
             raise ValueError(
-                f"Expected max_redirects from 0 on but got {max_redirects}"
+                f"Expected max_redirects from 0 on but received {max_redirects}"
             )
         self._allow_private = allow_private
         self._timeout = timeout
@@ -332,7 +332,7 @@ class _Call:
                 address=self.address,
             )
         try:
-            url = urljoin(self.target.url, quote(location, safe=_IN_ADDRESSES))
+            url = urljoin(self.target.url, encoded(location))
         except ValueError:
             url = ""
         if self.target.scheme == "https" and url[:7].lower() == "http://":
@@ -342,10 +342,6 @@ class _Call:
                 address=self.address,
             )
         self.url, self.target = url, None
-
-
-# Of a Location header, only what has no place in an address is encoded.
-_IN_ADDRESSES = "%/:?#[]@!$&'()*+,;=-._~"
 
 
 class _Answer:

@@ -113,7 +113,9 @@ def chat_request(
     """
     profile = get_model(model)
     if wire not in _WIRES:
-        raise ValueError(f"Expected 'openai' or 'dashscope' for wire but got {wire!r}")
+        raise ValueError(
+            f"Expected 'openai' or 'dashscope' for wire but received {wire!r}"
+        )
     profile.cap_pixels(high_resolution=high_resolution)
     _check_texts([text, system, *history])
     images, video = list(listed(images)), list(listed(video))

@@ -165,7 +165,9 @@ class Resizer:
         if channels not in {1, 3, 4}:
             raise ValueError(f"Expected 1, 3 or 4 channels but received {channels}")
         if orientation not in range(1, 9):
-            raise ValueError(f"Expected an orientation of 1..8 but got {orientation}")
+            raise ValueError(
+                f"Expected an orientation of 1..8 but received {orientation}"
+            )
         # Turned upright, the stored rows of 5 to 8 are columns: there the pass that
         # Pillow runs over the upright height is ours over the stored width.
         if orientation < 5:
@@ -298,7 +300,7 @@ def _sides(
     )
     if not all(1 <= side <= _native.MAX_SIDE for side in sides):
         raise ValueError(
-            f"Expected sides of at least 1, at most {_native.MAX_SIDE} but got "
+            f"Expected sides of at least 1, at most {_native.MAX_SIDE} but received "
             f"{sides[:2]} to {sides[2:]}"
         )
     return sides

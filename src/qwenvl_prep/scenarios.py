@@ -22,7 +22,7 @@ from qwenvl_prep.plan import ImagePlan, cap_pixels, plan_image
 from qwenvl_prep.prepare import PreparedImage
 from qwenvl_prep.probe import probe
 from qwenvl_prep.profiles import DEFAULT_MODEL, ModelProfile, get_model
-from qwenvl_prep.sources import listed
+from qwenvl_prep.sources import listed, name_of
 from qwenvl_prep.text_tokens import TextTokens, text_tokens_of
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ class Scenario:
         Whether ``vl_high_resolution_images`` is set.
     max_tokens : int or None
         Cap on each image's vision tokens, below the model's own.
+    is_batch : bool
+        Whether everything goes by Batch.
     images, requests : int
         How many pictures are asked about, in how many requests.
     image_tokens, input_tokens, output_tokens : int
@@ -67,6 +69,7 @@ class Scenario:
     model: ModelProfile
     high_resolution: bool
     max_tokens: int | None
+    is_batch: bool
     images: int
     requests: int
     image_tokens: int
@@ -159,13 +162,9 @@ def what_if(
     asked = _Question(
         pictures=_pictures(images),
         text=text,
-        output_tokens=integer("output_tokens", output_tokens),
+        output_tokens=integer("output_tokens", output_tokens, least=0),
         together=together,
     )
-    if asked.output_tokens < 0:
-        raise ValueError(
-            f"Expected at least 0 for output_tokens but received {output_tokens}"
-        )
     first = PlanOptions(high_resolution=high_resolution)
     cap_pixels(profile, first)  # high resolution asked of a model without it
     ways = [(profile, first)]
@@ -200,14 +199,9 @@ def _pictures(images: Iterable[Any]) -> list[tuple[str, ImageInfo]]:
         try:
             found.append(_picture(image, index))
         except QwenVLPrepError as exc:
-            refused.append((index, _name(image, index), without_frames(exc)))
+            refused.append((index, name_of(image, index), without_frames(exc)))
     if refused:
-        reasons = "; ".join(f"#{index + 1}: {exc}" for index, _, exc in refused)
-        raise ImagesRefusedError(
-            f"{len(refused)} of {len(refused) + len(found)} images were refused: "
-            f"{reasons}",
-            refused=tuple(refused),
-        )
+        raise ImagesRefusedError.of(refused, len(refused) + len(found))
     if not found:
         raise ValueError("Expected at least one image but received none")
     return found
@@ -219,7 +213,7 @@ def _picture(image: Any, index: int) -> tuple[str, ImageInfo]:
     if isinstance(image, ImagePlan):
         return image.name, image.info
     if isinstance(image, ImageInfo):
-        return _name(image, index), image
+        return name_of(image, index), image
     if isinstance(image, tuple) and len(image) == 2:
         height, width = (integer("size", side) for side in image)
         if min(height, width) < 1:
@@ -227,15 +221,10 @@ def _picture(image: Any, index: int) -> tuple[str, ImageInfo]:
                 f"Expected sides of at least 1 but received {height} × {width}"
             )
         # As of an array, which has a size and nothing else that costs tokens.
-        return _name(image, index), ImageInfo(
+        return name_of(image, index), ImageInfo(
             format="PIXELS", media_type="", height=height, width=width
         )
-    return _name(image, index), probe(image)
-
-
-def _name(image: Any, index: int) -> str:
-    is_named = hasattr(image, "__fspath__") or isinstance(image, str)
-    return str(image)[:200] if is_named else f"image {index + 1}"
+    return name_of(image, index), probe(image)
 
 
 def _capped(profile: ModelProfile, cap: int, high_resolution: bool) -> PlanOptions:
@@ -302,6 +291,7 @@ def _scenario(
         model=profile,
         high_resolution=options.high_resolution,
         max_tokens=options.max_tokens,
+        is_batch=batch,
         images=len(counts),
         requests=len(inputs),
         image_tokens=image_tokens,

@@ -132,11 +132,11 @@ class Sender:
     ) -> None:
         if wire not in _BASE_URLS:
             raise ValueError(
-                f"Expected 'openai' or 'dashscope' for wire but got {wire!r}"
+                f"Expected 'openai' or 'dashscope' for wire but received {wire!r}"
             )
         if not 0 < timeout <= threading.TIMEOUT_MAX:
             raise ValueError(
-                f"Expected a finite timeout above 0 seconds but got {timeout}"
+                f"Expected a finite timeout above 0 seconds but received {timeout}"
             )
         key = api_key if api_key is not None else os.environ.get(KEY_VARIABLE, "")
         key = key.strip()

@@ -165,9 +165,7 @@ def fit_sizes(
     first, second = size_arrays(heights, widths)
     count = first.shape[0]
     text_tokens = count_text_tokens(text, model=profile)
-    reserve = integer("reserve", reserve)
-    if reserve < 0:
-        raise ValueError(f"Expected at least 0 for reserve but received {reserve}")
+    reserve = integer("reserve", reserve, least=0)
     cap = cap_tokens(profile, high_resolution=high_resolution)
     if max_tokens is not None and (most := integer("max_tokens", max_tokens)) < cap:
         natural = _capped(first, second, most, profile, high_resolution)
@@ -417,9 +415,7 @@ def _floors(
     if floor is None:
         return np.full(count, least_tokens(model), dtype=np.int64)
     if np.ndim(floor) == 0:
-        one = integer("floor", floor)
-        if one < 0:
-            raise ValueError(f"Expected at least 0 for floor but received {one}")
+        one = integer("floor", floor, least=0)
         # No image has as many.
         return np.full(count, min(one, 2**62), dtype=np.int64)
     floors = int64_array("floor", floor)

@@ -9,6 +9,7 @@ from qwenvl_prep.geometry import (
     MAX_RATIO,
     int64_array,
     is_above_ratio,
+    server_size,
     size_arrays,
     smart_resize,
 )
@@ -82,7 +83,7 @@ def shrunk_size(
         min(size[1], model.max_ratio * size[0]),
     )
     # Below the least area the server would enlarge again: better to keep the pixels.
-    lifted = _server_size(*size, model, high_resolution=high_resolution)
+    lifted = server_size(*size, model, high_resolution=high_resolution)
     is_within = lifted[0] <= height and lifted[1] <= width
     is_better = is_within and lifted[0] * lifted[1] <= cap
     return lifted if is_better and not is_above_ratio(*lifted) else size
@@ -97,7 +98,7 @@ def grid_size(
     On the model's grid the server's own resize changes nothing more.  Enlarging is
     left to the server: it costs bytes and adds no information.
     """
-    size = _server_size(height, width, model, high_resolution=high_resolution)
+    size = server_size(height, width, model, high_resolution=high_resolution)
     is_enlarged = size[0] > height or size[1] > width
     return (height, width) if is_enlarged or is_above_ratio(*size) else size
 
@@ -185,16 +186,3 @@ def tokens_under_caps(
         )
     counts += np.where(counts > 0, model.marker_tokens, 0)
     return counts
-
-
-def _server_size(
-    height: int, width: int, model: ModelProfile, *, high_resolution: bool
-) -> tuple[int, int]:
-    """Give what the server makes of an image by itself."""
-    return smart_resize(
-        height,
-        width,
-        factor=model.factor,
-        min_pixels=model.min_pixels,
-        max_pixels=model.cap_pixels(high_resolution=high_resolution),
-    )

@@ -30,6 +30,7 @@ __all__ = [
     "is_stored",
     "is_url",
     "listed",
+    "name_of",
     "open_file_header",
     "open_header",
     "open_source",
@@ -40,6 +41,9 @@ OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 
 # PATH_MAX of Linux; nothing longer can be opened.
 _LONGEST_PATH = 4096
+
+# A longer text is no name that a person could read in a list.
+_LONGEST_NAME = 200
 
 # A file of up to this size is read at once: that is a matter of milliseconds, after
 # which nothing can change it.  A larger one is above what any model takes, so that it
@@ -149,6 +153,31 @@ def listed(images: Any) -> Iterator[Any]:
             f"it into a list"
         )
     return iter(images)
+
+
+def name_of(image: Any, index: int) -> str:
+    """
+    Give what one of many inputs is called: its path or address, or its place.
+
+    Parameters
+    ----------
+    image : object
+        Any input.  Of an address, what may be secret is left out.
+    index : int
+        Its place, from 0.
+
+    Examples
+    --------
+    >>> name_of("cat.jpg", 0), name_of(b"...", 1)
+    ('cat.jpg', 'image 2')
+    >>> name_of("https://example.org/cat.jpg?Signature=abc", 2)
+    'https://example.org/cat.jpg'
+    """
+    if is_url(image):
+        return shown(image)
+    text = str(image) if isinstance(image, (str, os.PathLike)) else ""
+    is_name = 0 < len(text) <= _LONGEST_NAME and text[:5].lower() != "data:"
+    return text if is_name else f"image {index + 1}"
 
 
 def is_stored(address: Any) -> bool:

@@ -98,8 +98,8 @@ def split_requests(
     (range(0, 1), range(1, 3), range(3, 4))
     """
     profile = get_model(model)
-    taken = _at_least_0("taken", taken)
-    body_bytes = _at_least_0("body_bytes", body_bytes)
+    taken = integer("taken", taken, least=0)
+    body_bytes = integer("body_bytes", body_bytes, least=0)
     costs = _numbers("tokens", tokens)
     count = len(costs)
     lengths = _lengths(data_uri_bytes, count)
@@ -186,13 +186,6 @@ def known_data_uri_bytes(image: PreparedImage | ImagePlan) -> int:
 
 def _sums(numbers: Iterable[int]) -> list[int]:
     return list(accumulate(numbers, initial=0))
-
-
-def _at_least_0(name: str, value: int) -> int:
-    value = integer(name, value)
-    if value < 0:
-        raise ValueError(f"Expected at least 0 for {name} but received {value}")
-    return value
 
 
 def _numbers(name: str, values: Iterable[Any]) -> list[int]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from qwenvl_prep.coordinates import coordinate_map
 from qwenvl_prep.errors import IllegalImageError, LegibilityError
-from qwenvl_prep.geometry import integer, is_above_ratio, smart_resize
+from qwenvl_prep.geometry import integer, is_above_ratio, server_size
 from qwenvl_prep.limits import DEFAULT_LIMITS, Limits
 from qwenvl_prep.options import PlanKeywords, PlanOptions
 from qwenvl_prep.plan import ImagePlan, plan_image
@@ -321,9 +321,7 @@ class TileWishes:
                 "Expected an encoding for tiles, whose files are new, but received "
                 "'keep'; 'auto' picks one"
             )
-        overlap = integer("overlap", overlap)
-        if overlap < 0:
-            raise ValueError(f"Expected at least 0 for overlap but received {overlap}")
+        overlap = integer("overlap", overlap, least=0)
         max_tiles = integer("max_tiles", max_tiles)
         if not 1 <= max_tiles <= MOST_TILES:
             raise ValueError(
@@ -445,7 +443,8 @@ def _in_one_piece(
     model, height, width = wanted.model, info.upright_height, info.upright_width
     if max(height, width) > model.max_ratio * min(height, width):
         return None
-    seen = _server_size(height, width, wanted)
+    is_high = wanted.options.high_resolution
+    seen = server_size(height, width, model, high_resolution=is_high)
     if min(seen[0] / height, seen[1] / width) < LEAST_ROUNDED:
         return None
     return plan_image(
@@ -508,20 +507,11 @@ def _sent(grid: Grid, wanted: TileWishes) -> tuple[int, int]:
     size, on_grid = (grid.height, grid.width), (grid.sent_height, grid.sent_width)
     is_legal = min(size) >= wanted.model.min_side and not is_above_ratio(*size)
     is_enlarged = on_grid[0] >= size[0] and on_grid[1] >= size[1]
-    if is_legal and is_enlarged and _server_size(*size, wanted) == on_grid:
-        return size
-    return on_grid
-
-
-def _server_size(height: int, width: int, wanted: TileWishes) -> tuple[int, int]:
-    """Give what the server makes of an image by itself."""
-    return smart_resize(
-        height,
-        width,
-        factor=wanted.model.factor,
-        min_pixels=wanted.model.min_pixels,
-        max_pixels=wanted.rules.cap_pixels,
-    )
+    if not (is_legal and is_enlarged):
+        return on_grid
+    is_high = wanted.options.high_resolution
+    seen = server_size(*size, wanted.model, high_resolution=is_high)
+    return size if seen == on_grid else on_grid
 
 
 def is_cut_as_read(info: ImageInfo, options: PlanOptions) -> bool:

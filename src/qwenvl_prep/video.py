@@ -31,12 +31,13 @@ from qwenvl_prep.errors import (
     RequestError,
     without_frames,
 )
-from qwenvl_prep.geometry import integer, smart_resize
+from qwenvl_prep.geometry import integer, server_size
 from qwenvl_prep.limits import DEFAULT_LIMITS, Limits
 from qwenvl_prep.options import PlanKeywords, PlanOptions
 from qwenvl_prep.plan import plan
 from qwenvl_prep.prepare import PreparedImage, prepare_many
 from qwenvl_prep.profiles import DEFAULT_MODEL, ModelProfile, get_model
+from qwenvl_prep.sizes import least_tokens
 from qwenvl_prep.sources import Source, as_source, listed
 
 if TYPE_CHECKING:
@@ -152,10 +153,7 @@ def sample_frames(n: int, limit: int) -> tuple[int, ...]:
     ((0, 3, 6, 9), (0, 1, 2))
     """
     for name, value, least in (("n", n, 1), ("limit", limit, 2)):
-        if integer(name, value) < least:
-            raise ValueError(
-                f"Expected at least {least} for {name} but received {value}"
-            )
+        integer(name, value, least=least)
     if n <= limit:
         return tuple(range(n))
     gaps = limit - 1
@@ -256,7 +254,7 @@ def count_video_tokens(
     """
     profile = get_model(model)
     check_frame_count(integer("n_frames", n_frames), profile)
-    size = _seen(height, width, frame_profile(profile, n_frames))
+    size = server_size(height, width, frame_profile(profile, n_frames))
     return _vision_tokens(n_frames, size, profile) + profile.marker_tokens
 
 
@@ -368,7 +366,8 @@ def prepare_video(
             made.append(result)
         else:
             refused.append((index, f"frame {index + 1}", result))
-    _raise_refused(refused, len(choice.plan.indices))
+    if refused:
+        raise ImagesRefusedError.of(refused, len(choice.plan.indices), "frame")
     return tuple(made)
 
 
@@ -447,8 +446,9 @@ def _planned(
             refused.append((index, f"frame {index + 1}", without_frames(exc)))
             continue
         sources.append(source)
-        sizes.append(_seen(made.height, made.width, of_frame))
-    _raise_refused(refused, len(chosen))
+        sizes.append(server_size(made.height, made.width, of_frame))
+    if refused:
+        raise ImagesRefusedError.of(refused, len(chosen), "frame")
     first = sizes[0]
     for (index, _), size in zip(chosen, sizes, strict=True):
         if size != first:  # the open models stack them
@@ -469,7 +469,7 @@ def _share(
     The server enlarges small pictures and rounds both sides up, so that some shapes
     miss some small caps: then the next smaller one that can be kept, or the least.
     """
-    least = math.ceil(of_frame.min_pixels / of_frame.factor**2)
+    least = least_tokens(of_frame)
     most = of_frame.max_pixels // of_frame.factor**2
     above = max(wanted + 1, least)
     share: int
@@ -500,17 +500,6 @@ def _above(
         limit=max_tokens,
         fits=fits,
         items=(),
-    )
-
-
-def _seen(height: int, width: int, of_frame: ModelProfile) -> tuple[int, int]:
-    """Give what the server makes of one frame."""
-    return smart_resize(
-        height,
-        width,
-        factor=of_frame.factor,
-        min_pixels=of_frame.min_pixels,
-        max_pixels=of_frame.max_pixels,
     )
 
 
@@ -558,14 +547,3 @@ def _no_video(model: ModelProfile) -> ModelFeatureError:
         model=model.name,
         feature="video",
     )
-
-
-def _raise_refused(
-    refused: Sequence[tuple[int, str, QwenVLPrepError]], total: int
-) -> None:
-    if refused:
-        reasons = "; ".join(f"{name}: {exc}" for _, name, exc in refused)
-        raise ImagesRefusedError(
-            f"{len(refused)} of {total} frames were refused: {reasons}",
-            refused=tuple(refused),
-        )

@@ -155,9 +155,25 @@ def test_every_refused_image_is_carried():
     assert isinstance(refused[0][2], IllegalImageError)
     assert isinstance(refused[1][2], SourceError)
     assert isinstance(refused[2][2], qp.QwenVLPrepError)
-    for place in ("#2: ", "#3: ", "#5: "):
+    for place in ("image 2: ", "image 3: ", "image 5: "):
         assert place in str(caught.value)
     assert isinstance(caught.value, ValueError)
+
+
+def test_refused_images_are_named_without_their_secrets():
+    """Used to name a signed address with its query, and pixels like each other."""
+    signed = "https://example.org/cat.jpg?Signature=abc"
+    long = np.broadcast_to(np.uint8(0), (11, 2300))
+    for refuse in (qp.fit, qp.what_if):
+        with pytest.raises(ImagesRefusedError) as caught:
+            refuse([signed, "data:image/png;base64,!", b"%PDF-1.7"])
+        names = [name for _, name, _ in caught.value.refused]
+        assert names == ["https://example.org/cat.jpg", "image 2", "image 3"]
+        assert "abc" not in str(caught.value)
+    with pytest.raises(ImagesRefusedError) as caught:
+        qp.fit([SQUARE, long])
+    assert caught.value.refused[0][1] == "image 2"
+    assert str(caught.value).startswith("1 of 2 images were refused: image 2: ")
 
 
 def test_plans_and_prepared_images_are_counted_as_they_are():

@@ -9,15 +9,13 @@ import os
 import re
 import subprocess
 import sys
-import types
-import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from qwenvl_prep import cli, list_models, validate
+from qwenvl_prep import list_models, validate
 
 COMMANDS = (
     "bench",
@@ -35,67 +33,6 @@ COMMANDS = (
     "video",
 )
 PATH = os.pathsep.join(entry for entry in sys.path if entry)
-
-
-class Result(types.SimpleNamespace):
-    """What a run left behind."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def lines(self) -> list[dict]:
-        """Every line of stdout, as JSON."""
-        return [json.loads(line) for line in self.out.splitlines()]
-
-    def __repr__(self) -> str:
-        return f"status {self.code}\n{self.out}\n---\n{self.err}"
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Give a function that runs the command line in this process."""
-    monkeypatch.delenv("DASHSCOPE_API_KEY", raising=False)
-
-    def run_(*words, stdin: bytes = b"") -> Result:
-        monkeypatch.setattr(sys, "argv", ["qwenvl-prep", *map(str, words)])
-        stream = io.TextIOWrapper(io.BytesIO(stdin))
-        monkeypatch.setattr(sys, "stdin", stream)
-        with warnings.catch_warnings(), pytest.raises(SystemExit) as left:
-            cli.main()
-        captured = capsys.readouterr()
-        result = Result(code=left.value.code, out=captured.out, err=captured.err)
-        assert "Traceback" not in result.out + result.err, result
-        return result
-
-    return run_
-
-
-def spawn(*words, stdin: bytes = b"", cwd=None, **environ: str) -> Result:
-    """Run the command line as a process of its own."""
-    environ = {
-        "PATH": os.environ.get("PATH", ""),
-        "PYTHONPATH": PATH,
-        "PYTHONIOENCODING": "utf-8",
-        **environ,
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", "qwenvl_prep", *map(os.fspath, words)],
-        input=stdin,
-        capture_output=True,
-        timeout=60,
-        cwd=cwd,
-        env=environ,
-        check=False,
-    )
-    result = Result(
-        code=done.returncode,
-        out=done.stdout.decode("utf-8", "replace"),
-        err=done.stderr.decode("utf-8", "replace"),
-    )
-    assert "Traceback" not in result.out + result.err, result
-    return result
 
 
 @pytest.fixture
@@ -563,7 +500,7 @@ def test_request_refuses_what_does_not_fit(run, folder, broken):
     assert "30,720" in full.err
 
 
-def test_request_takes_any_argument_for_text(tmp_path, png):
+def test_request_takes_any_argument_for_text(spawn, tmp_path, png):
     """A text that is no UTF-8 is refused or written as JSON, without a traceback."""
     if os.name != "posix":
         pytest.skip("arguments are text here")
@@ -610,7 +547,7 @@ def test_send_that_reaches_nobody_leaves_with_three(run, png, monkeypatch):
 # ------------------------------------------------------------------- real processes
 
 
-def test_process_separates_data_and_talk(folder):
+def test_process_separates_data_and_talk(spawn, folder):
     """In a real process stdout is data alone, stderr is talk, the status is 1."""
     seen = spawn("count", "--json", folder, folder / "notes.txt")
     assert seen.code == 1
@@ -619,7 +556,7 @@ def test_process_separates_data_and_talk(folder):
     assert "tokens" not in spawn("count", "--json", "-q", folder).err
 
 
-def test_no_colour_where_there_is_no_terminal(folder, broken):
+def test_no_colour_where_there_is_no_terminal(spawn, folder, broken):
     """Piped output has no escapes; NO_COLOR keeps them out even if colour is forced."""
     plain = spawn("prepare", folder, broken)
     assert "\x1b" not in plain.out + plain.err
@@ -628,7 +565,7 @@ def test_no_colour_where_there_is_no_terminal(folder, broken):
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8:strict"])
-def test_any_encoding_of_the_terminal_works(folder, encoding):
+def test_any_encoding_of_the_terminal_works(spawn, folder, encoding):
     """A terminal that cannot say × or a file's name gets a substitute."""
     if os.name == "posix":
         strange = folder / os.fsdecode(b"\xff\xfe.png")

@@ -2,53 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import sys
-import types
-import warnings
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 from PIL import Image
 
-from qwenvl_prep import cli
 from qwenvl_prep.text_tokens import text_tokens_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-class Result(types.SimpleNamespace):
-    """What a run left behind."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def lines(self) -> list[dict]:
-        """Every line of stdout, as JSON."""
-        return [json.loads(line) for line in self.out.splitlines()]
-
-    @property
-    def words(self) -> str:
-        """Everything on stdout, with single spaces."""
-        return " ".join(self.out.split())
-
-
 @pytest.fixture
-def fit(monkeypatch, capsys):
+def fit(run):
     """Give a function that runs the command in this process."""
-
-    def run(*words) -> Result:
-        monkeypatch.setattr(sys, "argv", ["qwenvl-prep", "fit", *map(str, words)])
-        with warnings.catch_warnings(), pytest.raises(SystemExit) as left:
-            cli.main()
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.out + captured.err
-        return Result(code=left.value.code, out=captured.out, err=captured.err)
-
-    return run
+    return partial(run, "fit")
 
 
 @pytest.fixture

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import sys
-import types
-import warnings
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -14,42 +10,12 @@ import pytest
 from PIL import Image
 
 import qwenvl_prep as qp
-from qwenvl_prep import cli
 from qwenvl_prep.text_tokens import text_tokens_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 PLUS = "qwen3-vl-plus"
-
-
-class Result(types.SimpleNamespace):
-    """What a run left behind."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def lines(self) -> list[dict]:
-        """Every line of stdout, as JSON."""
-        return [json.loads(line) for line in self.out.splitlines()]
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Give a function that runs the command line in this process."""
-
-    def run_(*words, stdin: bytes = b"") -> Result:
-        monkeypatch.setattr(sys, "argv", ["qwenvl-prep", *map(str, words)])
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        with warnings.catch_warnings(), pytest.raises(SystemExit) as left:
-            cli.main()
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.out + captured.err
-        return Result(code=left.value.code, out=captured.out, err=captured.err)
-
-    return run_
 
 
 @pytest.fixture

@@ -2,39 +2,22 @@
 
 from __future__ import annotations
 
-import io
 import json
-import sys
-import types
-import warnings
+from functools import partial
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import qwenvl_prep as qp
-from qwenvl_prep import cli
 
 MODEL = ("-m", "qwen3-vl-plus")
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
+def run(run):
     """Give a function that runs the command in this process."""
-
-    def run_(*words, stdin: bytes = b"") -> types.SimpleNamespace:
-        words = ["qwenvl-prep", "tiles", *map(str, words)]
-        monkeypatch.setattr(sys, "argv", words)
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        with warnings.catch_warnings(), pytest.raises(SystemExit) as left:
-            cli.main()
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.out + captured.err
-        return types.SimpleNamespace(
-            code=left.value.code, out=captured.out, err=captured.err
-        )
-
-    return run_
+    return partial(run, "tiles")
 
 
 @pytest.fixture

@@ -422,6 +422,23 @@ def test_what_if_counts_the_text_for_each_model():
         qp.what_if([(5, 5)], text=None)
 
 
+@pytest.mark.parametrize("model", [PLUS, "qwen3.5-plus"])
+def test_what_if_counts_text_as_fit_does(model):
+    """Used to take the bound of a text whose tokens ``fit`` counts."""
+    text = "What is in the picture? Answer in one word."
+    picture = np.broadcast_to(np.uint8(0), (512, 512))
+    row = qp.what_if([picture], model=PLUS, models=[model], text=text)[2]
+    assert row.model.name == model
+    assert row.input_tokens == qp.fit([picture], model=model, text=text).total
+
+
+def test_what_if_tells_which_rows_go_by_batch():
+    """Rows say it themselves, beside their label."""
+    rows = qp.what_if([(512, 512)], model=PLUS)
+    assert [row.is_batch for row in rows] == [False, False, True]
+    assert all(row.is_batch for row in qp.what_if([(512, 512)], batch=True))
+
+
 def test_what_if_names_what_cannot_be_asked():
     """An illegal picture is left out of the sums and named with its reason."""
     first = qp.what_if([(300, 8), (512, 512)])[0]

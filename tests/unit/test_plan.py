@@ -22,6 +22,7 @@ from qwenvl_prep.errors import (
     IllegalImageError,
     ModelFeatureError,
     NotAnImageError,
+    QwenVLPrepError,
     SourceError,
     UnknownModelError,
 )
@@ -546,3 +547,13 @@ def test_a_cap_that_is_none_is_refused():
             count_tokens_many([640], [480], max_tokens=cap)
     with pytest.raises(TypeError, match="Expected"):
         count_tokens_many([640], [480], max_tokens=400.0)
+
+
+def test_least_cap_that_is_named_is_taken():
+    """Used to name one less where the least area is no whole number of squares."""
+    model = get_model("qwen-vl-max").replace(min_pixels=3137)
+    picture = np.zeros((28, 140), np.uint8)
+    with pytest.raises(ValueError, match="max_tokens of at least 5 for") as caught:
+        plan(picture, model=model, max_tokens=4)
+    assert not isinstance(caught.value, QwenVLPrepError)
+    assert plan(picture, model=model, max_tokens=5).vision_tokens == 5

@@ -397,3 +397,14 @@ def test_the_bill_in_money():
     huge = qp.reconcile([line | {"usage": usage(1249, text=10**6)}])
     assert huge.models[0].costs == ()
     assert huge.is_exact
+
+
+def test_a_check_is_told_in_one_short_line():
+    """Used to show the whole record, and the profile in it."""
+    told = qp.reconcile(
+        [(1227, qp.Usage(1300, 5, 1230)), (1227, qp.Usage(1300, 5, None))]
+    )
+    assert [repr(one) for one in told.checks] == [
+        "<BillCheck #1: drift, +3 tokens>",
+        "<BillCheck #2: unknown>",
+    ]

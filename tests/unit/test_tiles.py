@@ -389,7 +389,7 @@ def test_tiles_go_where_images_go(noise):
 def test_workers_change_nothing(noise):
     one, many = (qp.prepare_tiles(noise, workers=n) for n in (1, 4))
     assert [tile.data for tile in one] == [tile.data for tile in many]
-    with pytest.raises(ValueError, match="at least 1 worker"):
+    with pytest.raises(ValueError, match="at least 1 for workers"):
         qp.prepare_tiles(noise, workers=0)
 
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import io
 import json
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import qwenvl_prep as qp
-from qwenvl_prep import cli
 from qwenvl_prep.errors import (
     AspectRatioError,
     BudgetError,
@@ -323,21 +321,6 @@ def test_frames_that_do_not_decode_are_told():
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
-    """Give a function that runs the command line in this process."""
-
-    def run_(*words) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["qwenvl-prep", *map(str, words)])
-        with pytest.raises(SystemExit) as left:
-            cli.main()
-        seen = capsys.readouterr()
-        assert "Traceback" not in seen.out + seen.err
-        return left.value.code, seen.out, seen.err
-
-    return run_
-
-
-@pytest.fixture
 def folder(tmp_path):
     """Give a folder with twelve frames."""
     for i in range(12):
@@ -347,7 +330,8 @@ def folder(tmp_path):
 
 def test_video_command(run, folder):
     """The chosen frames on stdout, the sum on stderr."""
-    code, out, err = run("video", folder, "--max-frames", 5, "--fps", 1)
+    seen = run("video", folder, "--max-frames", 5, "--fps", 1)
+    code, out, err = seen.code, seen.out, seen.err
     assert code == 0
     assert [line.split() for line in out.splitlines()[2:]] == [
         [number, f"frame{int(number) - 1:02}.png"]
@@ -359,7 +343,8 @@ def test_video_command(run, folder):
 
 def test_video_command_as_json(run, folder):
     """One object, with the limit beside the tokens."""
-    code, out, _ = run("video", folder, "--json", "-q", "--max-tokens", 1000)
+    seen = run("video", folder, "--json", "-q", "--max-tokens", 1000)
+    code, out = seen.code, seen.out
     record = json.loads(out)
     assert code == 0
     assert record["indices"] == list(range(12))
@@ -370,25 +355,27 @@ def test_video_command_as_json(run, folder):
 
 def test_video_command_refuses(run, folder):
     """1 for the input, 2 for the call; a broken frame is named."""
-    assert run("video", folder, "-m", "qwen-vl-plus")[0] == 2
-    assert run("video", folder, "--max-frames", 3)[0] == 2
-    assert run("video", folder, "--max-tokens", 3)[0] == 1
-    assert run("video", folder / "frame00.png")[0] == 1
+    assert run("video", folder, "-m", "qwen-vl-plus").code == 2
+    assert run("video", folder, "--max-frames", 3).code == 2
+    assert run("video", folder, "--max-tokens", 3).code == 1
+    assert run("video", folder / "frame00.png").code == 1
     (folder / "frame03.png").write_text("text")
-    code, out, err = run("video", folder)
+    seen = run("video", folder)
+    code, out, err = seen.code, seen.out, seen.err
     assert (code, out) == (1, "")
     assert "frame03.png" in err
-    code, out, _ = run("video", folder, "--json")
+    seen = run("video", folder, "--json")
+    code, out = seen.code, seen.out
     assert (code, json.loads(out)["error"]) == (1, "NotAnImageError")
 
 
 def test_video_command_tells_what_does_not_fit(run, folder):
     """80 frames of full size are more than the model's whole input."""
     words = [folder / "frame00.png"] * 80
-    _, _, err = run("video", *words)
+    err = run("video", *words).err
     assert "28,802 tokens" in err
     assert "too many" not in err
     for i in range(12):
         (folder / f"frame{i:02}.png").write_bytes(png(784, 768))
-    _, _, err = run("video", *words)
+    err = run("video", *words).err
     assert "30,242 tokens" in err
