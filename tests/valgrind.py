@@ -73,8 +73,8 @@ def errors_of(backend: str, script: str, *arguments: str) -> list[str]:
 def main() -> None:
     if shutil.which("valgrind") is None:
         sys.exit("valgrind is missing: apt-get install valgrind")
-    tasks = ("content", "content_colours", "content_sample", "flatten", "geometry")
-    for module in (*tasks, "resample", "scan", "shaper"):
+    tasks = ("caps", "content", "content_colours", "content_sample", "flatten")
+    for module in (*tasks, "geometry", "resample", "scan", "shaper"):
         found = errors_of("scalar", "overread.py", module)
         if not any(line.startswith("InvalidRead") for line in found):
             sys.exit(f"one byte read beyond a buffer in {module} was not reported")

@@ -31,8 +31,9 @@ _FIRST_FREE_PORT = 1024
 # A name as it stands in DNS, or IPv4 in any spelling; IPv6 stands in brackets.
 _HOST = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?", re.IGNORECASE)
 _BRACKETED = re.compile(r"\[[^\[\]]+\](:[0-9]*)?")
-# What urlsplit would drop in silence, and what browsers read as a slash.
-_ODD = re.compile(r"[\x00-\x20\x7f\\]")
+# What urlsplit would drop in silence, what browsers read as a slash, and halves of
+# characters, which nothing can be encoded with.
+_ODD = re.compile(r"[\x00-\x20\x7f\\\ud800-\udfff]")
 # Everything that may stand in a path and query, and what is encoded already.
 _SAFE = "%/:?#[]@!$&'()*+,;=-._~"
 
@@ -150,14 +151,19 @@ def shown(url: str) -> str:
     scheme, slashes, rest = url.partition("://")
     if not slashes:
         scheme, rest = "", url
-    rest = re.split(r"[?#]", rest, maxsplit=1)[0]
+    whole, rest = rest, re.split(r"[?#]", rest, maxsplit=1)[0]
     authority, slash, path = rest.partition("/")
-    text = f"{scheme}{slashes}{authority.rpartition('@')[2]}{slash}{path}"
+    host = authority.rpartition("@")[2]
+    port = host.rpartition("]")[2].partition(":")
+    if port[1] and not port[2].isdecimal() and "@" in whole[len(authority) :]:
+        # A password may hold /, ? or #, where addresses are taken apart otherwise.
+        return f"{scheme}{slashes}…"
+    text = f"{scheme}{slashes}{host}{slash}{path}"
     text = _ODD.sub("�", text)
     return text if len(text) <= 120 else f"{text[:119]}…"
 
 
-def encoded(text: str) -> str:
+def encoded(text: str | bytes) -> str:
     """
     Encode what has no place in an address, and nothing that is encoded already.
 
@@ -314,7 +320,7 @@ def _parsed(url: str) -> tuple[SplitResult, str, int]:
         )
 
     if _ODD.search(url):
-        raise refused("which holds a space, a backslash or a control character")
+        raise refused("which holds a space, a backslash or what is no character")
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
@@ -416,7 +422,7 @@ def _unwrapped(ip: _IP) -> _IP:
     # whatever network stands before it.
     if ip in _NAT64 or bits >> 32 == 0 or (bits >> 32) & 0xFDFF_FFFF == 0x5EFE:
         return ipaddress.IPv4Address(bits & 0xFFFF_FFFF)
-    return ip
+    return ipaddress.IPv6Address(bits)  # without a scope, which makes it another one
 
 
 def _is_public(ip: _IP) -> bool:

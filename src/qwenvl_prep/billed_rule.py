@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
-from qwenvl_prep.errors import AspectRatioError
 from qwenvl_prep.geometry import smart_resize
 from qwenvl_prep.profiles import DEFAULT_MODEL, get_model, list_models
 
@@ -44,7 +43,7 @@ class CountRule(NamedTuple):
     marker_tokens: int
 
     def tokens(self, sizes: Iterable[tuple[int, int]]) -> int | None:
-        """Count the images of a request; None where a ratio is above 200:1."""
+        """Count the images of a request; None where no rule has an answer."""
         total = 0
         for height, width in sizes:
             try:
@@ -55,7 +54,7 @@ class CountRule(NamedTuple):
                     min_pixels=self.min_pixels,
                     max_pixels=self.max_pixels,
                 )
-            except AspectRatioError:
+            except ValueError:  # a ratio above 200:1, an area that leaves 64 bits
                 return None
             squares = (resized[0] // self.factor) * (resized[1] // self.factor)
             total += squares + self.marker_tokens

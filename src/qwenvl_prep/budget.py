@@ -337,7 +337,8 @@ def _cap(made: ImagePlan) -> int:
     """Give the vision tokens that cap an image: the caller's or the model's."""
     options = made.options
     cap = cap_tokens(made.model, high_resolution=options.high_resolution)
-    return min(cap, options.max_tokens or cap)
+    # A shape that the server enlarges above the model's own cap needs its own.
+    return max(min(cap, options.max_tokens or cap), made.vision_tokens)
 
 
 def _most_prepared(model: ModelProfile) -> int | None:

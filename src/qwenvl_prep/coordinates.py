@@ -540,7 +540,8 @@ def _from_json(text: str) -> Iterator[tuple[int, Box]]:
             value = json.loads(match[0])
         except (ValueError, RecursionError):
             continue
-        label = next((value[key] for key in _LABELS if key in value), "")
+        labels = (value.get(key) for key in _LABELS)
+        label = next((label for label in labels if label is not None), "")
         for key, length in (("bbox_2d", 4), ("bbox", 4), ("point_2d", 2)):
             numbers = _numbers(value.get(key), length)
             if numbers is not None:

@@ -23,16 +23,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Cost", "TierShare", "cost", "cost_many", "cost_of", "money", "money_places"]
 
-# Prices are told for so many tokens.
-_PER = 1_000_000
+# Prices are told for a million tokens.
+_PER_DIGITS = 6
 
 # After a quarter of a year, prices are said to be old; the provider changed those of
 # its picture models about twice a year.
 _OLD_DAYS = 92
 
 # All money goes through this, whatever the caller's own arithmetic is set to: digits
-# for any product of counts and prices, and what were rounded raises instead.
-_EXACT = Context(prec=200, traps=[Inexact])
+# for the product of a price and any count that Python reads from text (4,300 digits),
+# and what were rounded raises instead.
+_EXACT = Context(prec=20_000, traps=[Inexact])
 
 # Inputs up to which the sum of a million requests stays inside int64 by far.
 _MOST_TOKENS = 2**40
@@ -203,7 +204,8 @@ class Cost:
             total = _EXACT.add(total, amount)
         if self.is_batch:
             total = _EXACT.multiply(total, _decimal(self.prices.batch_factor))
-        return _EXACT.divide(total, _decimal(_PER)).normalize(_EXACT)
+        # A shift, because a division would work out all the digits there may be.
+        return total.scaleb(-_PER_DIGITS, _EXACT).normalize(_EXACT)
 
     def __add__(self, other: Cost) -> Cost:
         if not isinstance(other, Cost):
@@ -564,7 +566,9 @@ def _array_shares(
 def _token_array(name: str, values: Any) -> NDArray[np.int64]:
     import numpy as np
 
-    array = np.asarray(values)
+    # Of an iterator, NumPy would make one object.
+    is_array = hasattr(values, "__array__")
+    array = np.asarray(values if is_array else list(values))
     if array.ndim != 1:
         raise ValueError(
             f"Expected one dimension for {name} but received shape {array.shape}"

@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from qwenvl_prep.billed_rule import UNNAMED, Correction, corrections
 from qwenvl_prep.bills import Bill, predicted, read_bill
 from qwenvl_prep.cost import Cost, cost_many
-from qwenvl_prep.errors import BudgetError, UnknownModelError, UnknownPriceError
+from qwenvl_prep.errors import (
+    BudgetError,
+    ModelFeatureError,
+    UnknownModelError,
+    UnknownPriceError,
+)
 from qwenvl_prep.profiles import ModelProfile, get_model
 
 if TYPE_CHECKING:
@@ -409,7 +414,7 @@ def _costs(profile: ModelProfile | None, checks: list[BillCheck]) -> tuple[Cost,
                     batch=is_batch,
                 )
             )
-        except (UnknownPriceError, BudgetError):
+        except (UnknownPriceError, ModelFeatureError, BudgetError):
             # The bill is real even where the profile knows no price for it.
             continue
     return tuple(costs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import re
 import ssl
 import threading
@@ -35,12 +36,27 @@ __all__ = ["Fetcher"]
 _PIECE = 16 * 1024
 # A header that jumps about is not worth more round trips than this.
 _MAX_REQUESTS = 32
+# For heads, and for what stands between the bytes of a body. Without an end to it, a
+# server could send such things at full speed until the deadline.
+_MOST_AROUND = 1024 * 1024
 # Stands for a length that no server tells; far above any file, far below 2^63.
 _UNKNOWN = 1 << 48
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", re.IGNORECASE)
 _LENGTH = re.compile(r"\d{1,18}")
+
+_asking = threading.local()
+
+
+def _shows_no_answer(record: logging.LogRecord) -> bool:
+    """Tell whether a line of the library's log may be written."""
+    # At level DEBUG it repeats all heads, where a redirect may hold a signature.
+    is_ours: bool = getattr(_asking, "is_on", False)
+    return not (is_ours and "receive_response_headers.complete" in str(record.msg))
+
+
+logging.getLogger("httpcore2.http11").addFilter(_shows_no_answer)
 
 
 class Fetcher:
@@ -157,16 +173,19 @@ class Fetcher:
         ImageError
             What the bytes are refused for; see :func:`qwenvl_prep.probe`.
         """
-        with self._call(url) as call:
+        with self._call(url, BUDGET) as call:
             with self._open(call, (0, HEAD_SIZE - 1)) as answer:
                 if answer.status != 206:
                     return _probe_stream(answer, frame, tail=tail)
                 ranges = _Ranges(partial(self._open, call))
                 size = ranges.take(answer, 0, HEAD_SIZE - 1)
             # Its connection is free again, for the parts that follow.
-            reader = HeaderReader(
-                ranges.read, _UNKNOWN if size is None else size, tail=tail
-            )
+            try:
+                reader = HeaderReader(
+                    ranges.read, _UNKNOWN if size is None else size, tail=tail
+                )
+            except BudgetExceeded:
+                raise answer.error("sends too few of them at a time") from None
             info = read_header(reader, frame)
         return info if size is not None else dataclasses.replace(info, encoded_size=0)
 
@@ -194,7 +213,7 @@ class Fetcher:
             If it takes longer than the timeout.
         """
         limit = self._max_bytes
-        with self._call(url) as call, self._open(call, None) as answer:
+        with self._call(url, limit) as call, self._open(call, None) as answer:
             if answer.length is not None and answer.length > limit:
                 raise _too_large(answer, limit, f"announces {answer.length:,}")
             data = bytearray()
@@ -226,9 +245,9 @@ class Fetcher:
         raise TypeError("A Fetcher is not pickled; make one where it is needed")
 
     @contextmanager
-    def _call(self, url: str) -> Iterator[_Call]:
+    def _call(self, url: str, most_bytes: int) -> Iterator[_Call]:
         """Keep the deadline of one call, and translate what the library raises."""
-        call = _Call(url, self._timeout, self._max_redirects)
+        call = _Call(url, self._timeout, self._max_redirects, most_bytes)
         try:
             yield call
         except httpcore2.TimeoutException as exc:
@@ -279,28 +298,40 @@ class Fetcher:
         }
         if span is not None:
             headers["Range"] = f"bytes={span[0]}-{span[1]}"
-        with self._pool.stream(
-            "GET",
-            httpcore2.URL(
-                scheme=target.scheme,
-                host=target.host,
-                port=target.port,
-                target=target.target,
-            ),
-            headers=headers,
-        ) as response:
-            yield _Answer(call.address, response)
+        url = httpcore2.URL(
+            scheme=target.scheme,
+            host=target.host,
+            port=target.port,
+            target=target.target,
+        )
+        _asking.is_on = True
+        try:
+            with self._pool.stream("GET", url, headers=headers) as response:
+                yield _Answer(call.address, response)
+        finally:
+            _asking.is_on = False
 
 
 class _Call:
     """One call: until when, to where, and how much has arrived."""
 
-    __slots__ = ("_deadline", "_redirects_left", "received", "target", "url")
+    __slots__ = (
+        "_deadline",
+        "_most_received",
+        "_redirects_left",
+        "received",
+        "target",
+        "url",
+    )
 
-    def __init__(self, url: str, seconds: float, max_redirects: int) -> None:
+    def __init__(
+        self, url: str, seconds: float, max_redirects: int, most_bytes: int
+    ) -> None:
         self.url = url
         self.target: CheckedAddress | None = None
         self.received = 0
+        # In small chunks a body takes up to about twice its length.
+        self._most_received = 2 * most_bytes + _MOST_AROUND
         self._redirects_left = max_redirects
         self._deadline = time.monotonic() + seconds
 
@@ -315,6 +346,16 @@ class _Call:
         if left <= 0:
             raise httpcore2.TimeoutException("the deadline of the call has passed")
         return left
+
+    def count(self, length: int) -> None:
+        """Count what has arrived, of a file or not, and stop where it is too much."""
+        self.received += length
+        if self.received > self._most_received:
+            raise FetchError(
+                f"Expected the bytes of a file from {self.address} but most of what it "
+                f"sends is something else",
+                address=self.address,
+            )
 
     def redirect(self, location: str | None) -> None:
         """Go to where an answer points."""
@@ -331,10 +372,12 @@ class _Call:
                 f"max_redirects sets the limit",
                 address=self.address,
             )
+        # The bytes as they came: most servers mean UTF-8.
+        location = encoded(location.encode("latin-1"))
         try:
-            url = urljoin(self.target.url, encoded(location))
+            url = urljoin(self.target.url, location)
         except ValueError:
-            url = ""
+            url = location  # refused as what it is
         if self.target.scheme == "https" and url[:7].lower() == "http://":
             raise AddressError(
                 f"Expected {self.address} to stay with https but it redirects to "
@@ -352,10 +395,14 @@ class _Answer:
     def __init__(self, address: str, response: httpcore2.Response) -> None:
         self.address = address
         self.status = response.status
-        self.headers: Mapping[str, str] = {
-            name.decode("latin-1").lower(): value.decode("latin-1").strip()
-            for name, value in response.headers
-        }
+        headers: dict[str, str] = {}
+        for raw_name, raw_value in response.headers:
+            name = raw_name.decode("latin-1").lower()
+            value = raw_value.decode("latin-1").strip()
+            # Told twice is one list, as HTTP has it: neither of two hides the other.
+            is_new = headers.setdefault(name, value) != value
+            headers[name] = f"{headers[name]}, {value}" if is_new else value
+        self.headers: Mapping[str, str] = headers
         self.pieces: Iterator[bytes] = response.iter_stream()
 
     @property
@@ -566,7 +613,7 @@ class _TimedStream(httpcore2.NetworkStream):
         """Read what is there, and count it."""
         call: _Call = self._here.call
         data = self._stream.read(min(max_bytes, _PIECE), call.left())
-        call.received += len(data)
+        call.count(len(data))
         return data
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002

@@ -161,6 +161,8 @@ def fit_sizes(
     >>> fit_sizes([2000, 2000], [3000, 3000], text=29_000, weights=[3, 1]).tokens
     array([1249,  444])
     """
+    import numpy as np
+
     profile = get_model(model)
     first, second = size_arrays(heights, widths)
     count = first.shape[0]
@@ -200,7 +202,8 @@ def fit_sizes(
             reserve=reserve,
             most_images=profile.max_images,
         )
-    caps[caps == 0] = cap
+    # A shape that the server enlarges above the model's own cap needs its own.
+    np.copyto(caps, np.maximum(vision, cap), where=caps == 0)
     vision += markers
     for array in (caps, vision):
         array.flags.writeable = False

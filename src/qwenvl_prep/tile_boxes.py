@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, product
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from qwenvl_prep.coordinates import Box
 from qwenvl_prep.tiles import TilePlan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from qwenvl_prep.coordinates import CoordinateMap
     from qwenvl_prep.cut import PreparedTile
@@ -93,14 +93,11 @@ def merge_boxes(
         for box in where.to_original(boxes, **how)
     ]
     shown = [_shown(where) for where in maps]
-    matches = []
-    for first, second in combinations(things, 2):
-        alike = _alike(first, second, shown)
-        if alike >= min_iou:
-            matches.append((alike, first, second))
-    # A stable sort: of equal matches, the first found is joined first.
-    for _, first, second in sorted(matches, key=lambda match: -match[0]):
-        first.join(second)
+    # Of equal matches, the first found is joined first.
+    for _, first, second in sorted(
+        _matches(things, shown, min_iou), key=lambda match: (-match[0], *match[1:])
+    ):
+        things[first].join(things[second])
     return tuple(
         Box(thing.label, thing.around()) for thing in things if thing.is_first()
     )
@@ -113,6 +110,7 @@ class _Thing:
         self.tile = tile
         self.label = box.label
         self.box = box.box
+        self.corners = _ordered(box.box)
         self.group = [self]
 
     def join(self, other: _Thing) -> None:
@@ -131,7 +129,7 @@ class _Thing:
         """Give the box around all of them; what was found once stays as it is."""
         if len(self.group) == 1:
             return self.box
-        corners = [_ordered(one.box) for one in self.group]
+        corners = [one.corners for one in self.group]
         return (
             min(one[0] for one in corners),
             min(one[1] for one in corners),
@@ -152,15 +150,34 @@ def _shown(where: CoordinateMap) -> _Corners:
     return where.left, where.top, right, bottom
 
 
-def _alike(first: _Thing, second: _Thing, shown: list[_Corners]) -> float:
+def _matches(
+    things: Sequence[_Thing], shown: Sequence[_Corners], min_iou: float
+) -> Iterator[tuple[float, int, int]]:
+    """Give how alike two boxes are, and their places, where they are one thing."""
+    places: list[list[int]] = [[] for _ in shown]
+    for place, thing in enumerate(things):
+        if len(thing.box) == 4:
+            places[thing.tile].append(place)
+    # Most tiles share nothing, and most boxes lie outside what two tiles share.
+    for one, other in combinations(range(len(shown)), 2):
+        both = _common(shown[one], shown[other])
+        if not _area(both):
+            continue
+        near, far = (
+            [at for at in places[tile] if _area(_common(things[at].corners, both))]
+            for tile in (one, other)
+        )
+        for first, second in product(near, far):
+            alike = _alike(things[first], things[second], both)
+            if alike >= min_iou:
+                yield alike, first, second
+
+
+def _alike(first: _Thing, second: _Thing, both: _Corners) -> float:
     """Give the intersection over union inside what both tiles show."""
-    if first.tile == second.tile or first.label != second.label:
+    if first.label != second.label:
         return 0.0
-    if len(first.box) != 4 or len(second.box) != 4:
-        return 0.0
-    both = _common(shown[first.tile], shown[second.tile])
-    one = _common(_ordered(first.box), both)
-    other = _common(_ordered(second.box), both)
+    one, other = _common(first.corners, both), _common(second.corners, both)
     shared = _area(_common(one, other))
     union = _area(one) + _area(other) - shared
     return shared / union if shared else 0.0
@@ -168,8 +185,8 @@ def _alike(first: _Thing, second: _Thing, shown: list[_Corners]) -> float:
 
 def _ordered(box: tuple[float, ...]) -> _Corners:
     """Give the corners from the upper left to the lower right."""
-    (left, right), (top, bottom) = sorted(box[::2]), sorted(box[1::2])
-    return left, top, right, bottom
+    xs, ys = box[::2], box[1::2]
+    return min(xs), min(ys), max(xs), max(ys)
 
 
 def _common(one: _Corners, other: _Corners) -> _Corners:

@@ -237,9 +237,13 @@ def _grid(
     if found is None:
         return None
     scale, down, across = found
-    shortest, longest = sorted((down, across))
+    # Too long a tile loses squares along its length before it is refused.
+    longest = model.max_ratio * min(down, across)
+    if max(down, across) > longest:
+        down, across = min(down, longest), min(across, longest)
+        scale = min(tall.reach(down), wide.reach(across))
     if (
-        longest > model.max_ratio * shortest
+        down * across * model.factor**2 < model.min_pixels
         or (rows > 1 and tall.least < model.min_side)
         or (columns > 1 and wide.least < model.min_side)
     ):

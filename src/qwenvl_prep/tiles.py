@@ -476,7 +476,7 @@ def _grid(
     enough = [whole] if whole is not None else []
     if cheapest is not None:
         enough.append(cheapest.tokens)
-    if enough:
+    if enough and rules.max_tokens is not None:
         raise LegibilityError(
             f"Expected tiles of {name} at {least:g} of its size or more within "
             f"{rules.max_tokens:,} tokens but they take {min(enough):,}, and "

@@ -18,7 +18,7 @@ count is a prediction.
 
 from __future__ import annotations
 
-import math
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -152,8 +152,8 @@ def sample_frames(n: int, limit: int) -> tuple[int, ...]:
     >>> sample_frames(10, 4), sample_frames(3, 80)
     ((0, 3, 6, 9), (0, 1, 2))
     """
-    for name, value, least in (("n", n, 1), ("limit", limit, 2)):
-        integer(name, value, least=least)
+    # Plain ints from here on: NumPy's would overflow in the product below.
+    n, limit = integer("n", n, least=1), integer("limit", limit, least=2)
     if n <= limit:
         return tuple(range(n))
     gaps = limit - 1
@@ -253,7 +253,8 @@ def count_video_tokens(
     1198
     """
     profile = get_model(model)
-    check_frame_count(integer("n_frames", n_frames), profile)
+    n_frames = integer("n_frames", n_frames)
+    check_frame_count(n_frames, profile)
     size = server_size(height, width, frame_profile(profile, n_frames))
     return _vision_tokens(n_frames, size, profile) + profile.marker_tokens
 
@@ -536,8 +537,10 @@ def _check_fps(fps: float | None) -> None:
         return
     if isinstance(fps, bool) or not isinstance(fps, (int, float)):
         raise TypeError(f"Expected a number for fps but received {fps!r}")
-    if not (math.isfinite(fps) and fps > 0):
-        raise ValueError(f"Expected more than 0 for fps but received {fps}")
+    if not 0 < fps <= sys.float_info.max:  # an int above it is no float
+        raise ValueError(
+            f"Expected more than 0 for fps, and a finite number, but received {fps}"
+        )
 
 
 def _no_video(model: ModelProfile) -> ModelFeatureError:

@@ -124,19 +124,28 @@ def shape(pixels: int) -> None:
         raise AssertionError(pixels)
 
 
-def sides(file_format: str) -> None:
-    """Look for the sides of a file, and of all its beginnings; the rest is not set."""
+def sides(file_format: str, *, is_far: bool = False) -> None:
+    """Look for the sides of a file, and of its beginnings; the rest is not set."""
     saved = io.BytesIO()
     options = {"exif": b"Exif\0\0" + bytes(20)} if file_format == "WEBP" else {}
-    Image.new("RGB", (40, 24)).save(saved, file_format, **options)
+    if is_far:  # beyond the piece that is read at once
+        options["icc_profile"] = SAMPLES[:9_000]
+    image = Image.new("L" if file_format == "TIFF" else "RGB", (40, 24))
+    image.save(saved, file_format, **options)
     data = saved.getvalue()
+    if is_far and file_format == "TIFF":
+        data = b"II*\0" + (5_008).to_bytes(4, "little") + bytes(5_000) + data[8:]
     with tempfile.TemporaryFile(buffering=0) as file:
-        for end in (*range(min(len(data), 700)), len(data)):
+        for end in (
+            *range(min(len(data), 700)),
+            *range(4_090, len(data), 61),
+            len(data),
+        ):
             file.seek(0)
             file.truncate()
             file.write(data[:end])
             found = sides_of_plain(file.fileno())
-            if found != (24, 40) and (found is not None or end == len(data)):
+            if found != (24, 40) and (found is not None or end >= len(data)):
                 raise AssertionError((file_format, end, found))
 
 
@@ -148,8 +157,8 @@ def sizes(count: int) -> None:
         geometry.use_backend(name)
         write(qp.smart_resize_many(sides, sides[::-1]))
         write(qp.count_tokens_many(sides, sides))
-    for tokens in (28_000, 30_660 - 12 * count):
-        fitted = qp.fit_sizes(sides, 9 * sides, text=tokens)
+    for tokens, most in ((28_000, None), (30_660 - 12 * count, None), (28_000, 99)):
+        fitted = qp.fit_sizes(sides, 9 * sides, text=tokens, max_tokens=most)
         write(fitted.caps)
         write(fitted.tokens)
 
@@ -167,6 +176,7 @@ def main() -> None:
             resize(size, out, channels)
     for file_format in ("JPEG", "PNG", "WEBP", "BMP", "TIFF"):
         sides(file_format)
+        sides(file_format, is_far=file_format != "BMP")
     studied(70, 90)
     for count in EDGES:
         flatten(count)

@@ -297,6 +297,14 @@ def test_lengths_are_compared_beside_the_pointers():
         )
 
 
+@pytest.mark.parametrize("markers", [-(2**63), 2**52 + 1, 2**63 - 1])
+def test_markers_that_leave_64_bits_are_refused(markers):
+    """Prove that no sum with them overflows, whatever the caller checked."""
+    sides, counts = np.full(1, 2**31), np.empty(1, np.int64)
+    with pytest.raises(ValueError, match="marker_tokens"):
+        native.billed_tokens_many(sides, sides, counts, 1, 1, 2**52, markers)
+
+
 # ------------------------------------------------------------------ which way is taken
 
 

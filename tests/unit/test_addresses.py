@@ -56,6 +56,7 @@ MALFORMED = [
     "http://example.org/a b.jpg",
     "http://exa\tmple.org/",
     "http://example.org/\r\nHost: 10.0.0.1",
+    "http://example.org/\udc80.jpg",
     "http://example.org\\@127.0.0.1/",
     "http:\\\\127.0.0.1\\",
     "http://example.org:0/",
@@ -192,6 +193,13 @@ def test_the_switch_opens_intranets_but_no_metadata():
             check_fetchable(f"http://{host}/", allow_private=True)
 
 
+def test_a_scope_hides_no_metadata(monkeypatch):
+    """An answer of the resolver with the name of a network card is the same place."""
+    monkeypatch.setattr(addresses, "_look_up", lambda *_: ("fd00:ec2::254%1",))
+    with pytest.raises(AddressError, match="secrets"):
+        check_fetchable("http://x.example/", allow_private=True)
+
+
 @pytest.mark.parametrize(
     ("port", "is_fine"),
     [(80, True), (443, True), (8080, True), (22, False), (25, False), (1023, False)],
@@ -320,6 +328,13 @@ def test_the_internal_store_has_a_public_host():
         ("https://example.org?k=v", "https://example.org"),
         ("https://u:p@ss@example.org#k", "https://example.org"),
         ("cat.jpg?k=v", "cat.jpg"),
+        ("https://u:p/q@example.org/a", "https://…"),
+        ("https://u:p?q@example.org/a", "https://…"),
+        ("https://u:p#q@example.org/a", "https://…"),
+        ("https:/u:p@example.org/a", "…"),
+        ("https://example.org:8/a@2.jpg", "https://example.org:8/a@2.jpg"),
+        ("https://[::1]/a@2.jpg", "https://[::1]/a@2.jpg"),
+        ("https://example.org:x/a", "https://example.org:x/a"),
         ("http://a/\x1b[2J", "http://a/�[2J"),
         ("http://a/" + "b" * 500, "http://a/" + "b" * 110 + "…"),
     ],

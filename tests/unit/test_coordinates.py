@@ -508,3 +508,9 @@ def test_reply_to_original():
     """What is parsed is mapped as it is, and keeps its labels."""
     boxes = HALF.to_original(parse_boxes(FENCED), convention="relative-1000")
     assert boxes[0] == Box("a {round} cake", (341, 103.2, 397, 144))
+
+
+def test_a_label_of_null_is_none():
+    assert parse_boxes('{"bbox_2d": [1, 2, 3, 4], "label": null}')[0].label == ""
+    text = '{"bbox_2d": [1, 2, 3, 4], "label": null, "text_content": "cat"}'
+    assert parse_boxes(text)[0].label == "cat"

@@ -480,3 +480,14 @@ def test_what_if_wants_a_picture():
         qp.what_if([])
     with pytest.raises(ValueError, match="at least 1"):
         qp.what_if([(0, 5)])
+
+
+def test_any_number_that_python_reads_is_charged_exactly():
+    many = 10**4_299
+    assert qp.cost(1, many).output_cost == Decimal(9).scaleb(4_299 - 6)
+    assert f"{qp.cost(1, many).total:f}" == f"{9 * 10**4_293}.000003"
+
+
+def test_an_iterator_and_an_array_are_one_column_each():
+    made = qp.cost_many(iter([1, 2]), np.array([3, 4]))
+    assert (made.input_tokens, made.output_tokens) == (3, 7)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -327,6 +328,25 @@ def test_odd_sizes_are_no_crash():
     """A ratio that the server refuses has no prediction."""
     told = qp.reconcile([record(50, size=(1, 5000)), record(1249)])
     assert [check.status for check in told.checks] == ["unknown", "exact"]
+
+
+def test_a_size_beyond_all_numbers_hides_no_other():
+    """Its area leaves 64 bits; the other bills still show the rule."""
+    told = qp.reconcile([record(2503, size=(3 * 10**12, 3 * 10**12)), record(2503)])
+    assert [check.status for check in told.checks] == ["unknown", "drift"]
+    assert told.models[0].corrections[0].rule.factor == 32
+
+
+def test_a_bill_without_a_batch_price_is_still_a_bill():
+    known = qp.get_model("qwen3-vl-plus")
+    prices = dataclasses.replace(known.prices, batch_factor=None)
+    body = {"model": known.name, "usage": usage(2503)}
+    told = qp.reconcile(
+        [{"custom_id": "a", "response": {"body": body}}],
+        model=known.replace(prices=prices),
+    )
+    assert told.checks[0].bill.is_batch
+    assert told.models[0].costs == ()
 
 
 def test_nothing_is_nothing():

@@ -306,3 +306,16 @@ def test_plans_with_caps_of_their_own_start_there():
         assert after.tokens <= before.tokens
         assert after == qp.plan(SQUARE, max_tokens=after.options.max_tokens)
     assert PlanOptions(max_tokens=200) in {image.options for image in plans}
+
+
+def test_caps_hold_where_the_server_enlarges_above_its_own():
+    """Between a least and a largest area near each other, some shapes miss both."""
+    model = qp.get_model("qwen-vl-max").replace(
+        min_pixels=70 * 28**2, max_pixels=70 * 28**2, high_resolution_pixels=None
+    )
+    made = qp.fit_sizes([61], [98], model=model)
+    picture = np.zeros((61, 98), np.uint8)
+    planned = qp.plan(picture, model=model, max_tokens=int(made.caps[0]))
+    assert planned.tokens == made.tokens[0] > 70 + model.marker_tokens
+    request = qp.fit([picture], model=model, policy="shrink")
+    assert request.caps == tuple(made.caps)

@@ -140,6 +140,17 @@ def test_too_few_tiles_are_refused_with_the_way_out():
     assert caught.value.scale == 0.0
 
 
+def test_too_long_a_tile_is_shrunk_before_it_is_refused():
+    """One tile of 200:1 shows 32 · 200 of these 6,836 rows' pixels."""
+    strip = np.zeros((6_836, 21), np.uint8)
+    (tile,) = qp.plan_tiles(strip, model=MODEL, max_tiles=1).tiles
+    assert (tile.sent_height, tile.sent_width) == (6_400, 32)
+    assert tile.scale == pytest.approx(6_400 / 6_836)
+    with pytest.raises(LegibilityError, match="raise max_tiles") as caught:
+        qp.plan_tiles(strip, model=MODEL, max_tiles=1, min_scale=0.95)
+    assert caught.value.scale == pytest.approx(tile.scale)
+
+
 def test_a_higher_cap_needs_fewer_tiles():
     picture = np.zeros((20_000, 1_080), np.uint8)
     usual = qp.plan_tiles(picture)

@@ -379,3 +379,15 @@ def test_video_command_tells_what_does_not_fit(run, folder):
         (folder / f"frame{i:02}.png").write_bytes(png(784, 768))
     err = run("video", *words).err
     assert "30,242 tokens" in err
+
+
+def test_narrow_numpy_ints_do_not_overflow():
+    """Positions are products of both numbers, beyond 32 bits."""
+    n, limit = np.int32(1_000_000), np.int32(100_000)
+    assert qp.sample_frames(n, limit) == qp.sample_frames(1_000_000, 100_000)
+    assert type(qp.count_video_tokens(np.int64(4), 360, 640)) is int
+
+
+def test_fps_that_is_no_float_is_refused():
+    with pytest.raises(ValueError, match="finite"):
+        qp.plan_video(frames(4), fps=10**400)

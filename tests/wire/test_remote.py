@@ -101,9 +101,9 @@ class Site:
                 if not keep:
                     return
 
-    def pause(self, seconds: float) -> None:
-        """Wait, but not beyond the end of the test."""
-        self._stop.wait(seconds)
+    def pause(self, seconds: float) -> bool:
+        """Wait, but not beyond the end of the test; tell whether that has come."""
+        return self._stop.wait(seconds)
 
     def close(self) -> None:
         """Take no more connections, and let those that trickle go."""
@@ -418,6 +418,34 @@ def test_a_wrong_answer_is_an_error_of_fetching(site, fetcher, page):
     assert caught.value.address == f"{site.url}/a.jpg"
 
 
+def test_parts_of_one_byte_are_an_error_of_fetching(site, fetcher):
+    """As many questions as a header is worth do not give its first page."""
+
+    def page(site, connection, head):
+        at = span_of(head)[0]
+        told = {"Content-Length": 1, "Content-Range": f"bytes {at}-{at}/{len(LARGE)}"}
+        return respond(site, connection, 206, told, LARGE[at : at + 1])
+
+    site.pages["/a.jpg"] = page
+    with pytest.raises(FetchError, match="too few"):
+        fetcher.probe(f"{site.url}/a.jpg")
+    assert len(site.heads) == 32
+
+
+def test_neither_of_two_codings_hides_the_other(site, fetcher):
+    """What is told in two lines is one list."""
+
+    def page(_site, connection, _head):
+        lines = "Content-Encoding: gzip\r\nContent-Encoding: identity\r\n"
+        head = f"HTTP/1.1 200 X\r\n{lines}Content-Length: {len(LARGE)}\r\n\r\n"
+        connection.sendall(head.encode() + LARGE)
+        return False
+
+    site.pages["/a.jpg"] = page
+    with pytest.raises(FetchError, match="compressed"):
+        fetcher.fetch(f"{site.url}/a.jpg")
+
+
 def test_the_status_is_a_number_of_the_error(site, fetcher):
     """Nobody has to read a 404 out of a message."""
     site.pages["/a.jpg"] = fixed(404)
@@ -602,6 +630,33 @@ def to_loopback(site, asked=None):
     return connect
 
 
+def test_a_redirect_keeps_the_bytes_of_its_address(site, fetcher):
+    """A Location that is UTF-8, as most servers write it, leads to that file."""
+    site.pages["/a"] = to("/caf\xc3\xa9.jpg")  # sent as latin-1
+    site.pages["/caf%C3%A9.jpg"] = ranged(LARGE)
+    assert fetcher.probe(f"{site.url}/a").width == 80
+
+
+def test_a_redirect_to_no_address_is_refused_as_that(site, fetcher):
+    """The message names what the server gave."""
+    site.pages["/a"] = to("http://[?k=canary")
+    with pytest.raises(
+        AddressError, match=r"received http://\[, which cannot"
+    ) as caught:
+        fetcher.probe(f"{site.url}/a")
+    assert "canary" not in str(caught.value)
+
+
+def test_no_log_repeats_where_a_redirect_leads(site, fetcher, caplog):
+    """Even the library's own log at DEBUG shows no signature."""
+    site.pages["/a"] = to("/b?Signature=canary")
+    site.pages["/b"] = ranged(LARGE)
+    with caplog.at_level("DEBUG"):
+        fetcher.probe(f"{site.url}/a?Signature=canary")
+    assert "canary" not in caplog.text
+    assert "send_request_headers" in caplog.text  # the rest of it stays
+
+
 def test_a_name_that_changes_its_mind_gains_nothing(site, monkeypatch):
     """DNS rebinding: one look-up a call, and its answer is what is connected to."""
     answers = []
@@ -685,6 +740,41 @@ def test_a_trickle_ends_at_the_deadline(site, page, method):
         getattr(fetcher, method)(f"{site.url}/a.jpg?k=canary")
     assert 0.3 < time.monotonic() - start < 0.9
     assert caught.value.seconds == 0.4
+    assert "canary" not in str(caught.value)
+
+
+def torrent(head: bytes, piece: bytes):
+    """Send something at once, and then as fast as it goes, but never an end."""
+
+    def page(site, connection, _head):
+        connection.sendall(head)
+        while not site.pause(0):
+            connection.sendall(piece)
+
+    return page
+
+
+FAST = {
+    "heads": torrent(
+        b"", b"HTTP/1.1 103 Early Hints\r\nA: %b\r\n\r\n" % (b"b" * 60_000)
+    ),
+    "chunks": torrent(
+        b"HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"1;%b\r\n\xff\r\n" % (b"x" * 60_000),
+    ),
+}
+
+
+@pytest.mark.parametrize("page", FAST.values(), ids=FAST)
+@pytest.mark.parametrize("method", ["probe", "fetch"])
+def test_what_stands_around_a_file_has_an_end_too(site, page, method):
+    """No server fills the line until the deadline with what is no byte of a file."""
+    site.pages["/a.jpg"] = page
+    with Fetcher(allow_private=True, timeout=20, max_bytes=1_000_000) as fetcher:
+        with pytest.raises(FetchError, match="something else") as caught:
+            getattr(fetcher, method)(f"{site.url}/a.jpg?k=canary")
+        assert fetcher.bytes_received < 4_000_000
+    assert not isinstance(caught.value, FetchDeadlineError)
     assert "canary" not in str(caught.value)
 
 

@@ -268,6 +268,11 @@ def billed_tokens_many(
     cdef int64_t refused
     if widths.shape[0] != n or counts.shape[0] != n:
         raise ValueError("Expected heights, widths and counts of the same length")
+    # No count is above twice that many, so that the sum stays inside int64.
+    if not -MAX_PIXELS <= marker_tokens <= MAX_PIXELS:
+        raise ValueError(
+            f"Expected at most {MAX_PIXELS} marker_tokens but received {marker_tokens}"
+        )
     if n == 0:  # there is no first element to point to
         return -1
     with nogil:  # not interacting with Python objects from here, release the GIL
