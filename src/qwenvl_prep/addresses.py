@@ -63,6 +63,8 @@ _SPECIAL = _networks(
     "2001::/23",  # Teredo, ORCHID and other tunnels
     "2001:db8::/32",
     "3fff::/20",
+    # 6to4, given up by RFC 7526; versions of Python judge it differently.
+    "2002::/16",
 )
 _UNICAST = ipaddress.IPv6Network("2000::/3")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
