@@ -40,6 +40,7 @@ from qwenvl_prep.cli_video import video
 from qwenvl_prep.errors import (
     MissingKeyError,
     ModelFeatureError,
+    ModelTableError,
     QwenVLPrepError,
     SendError,
     SourceError,
@@ -59,6 +60,14 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _USAGE, _NETWORK = 2, 3
+
+# Mistakes in the call or in what the environment names, not in a picture.
+_USAGE_ERRORS = (
+    MissingKeyError,
+    ModelFeatureError,
+    ModelTableError,
+    UnknownModelError,
+)
 
 
 def main() -> NoReturn:
@@ -91,7 +100,7 @@ def main() -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(steps.REFUSED)
     except QwenVLPrepError as exc:
-        steps.talk(f"Error: {exc}")
+        steps.talk(f"Error: {show.spoken(exc)}")
         sys.exit(_exit_status(exc))
     except OSError as exc:
         steps.talk(f"Error: writing the output failed: {exc.strerror}")
@@ -100,7 +109,7 @@ def main() -> NoReturn:
 
 
 def _exit_status(exc: QwenVLPrepError) -> int:
-    if isinstance(exc, (UnknownModelError, ModelFeatureError, MissingKeyError)):
+    if isinstance(exc, _USAGE_ERRORS):
         return _USAGE
     return _NETWORK if isinstance(exc, SendError) else steps.REFUSED
 
@@ -224,7 +233,10 @@ def probe_command(
 @INPUTS
 @with_options(MODEL, JSON, QUIET)
 def check(inputs: tuple[str, ...], model: str, as_json: bool, quiet: bool) -> None:
-    """Tell whether images are legal as they are, and what would mend them."""
+    """Tell whether images are legal as they are, and what would mend them.
+
+    Only headers are read.  A file that is cut off in its pixels is found by prepare.
+    """
     profile = steps.profile_of(model)
     refused: steps.Refused = []
     reports = []

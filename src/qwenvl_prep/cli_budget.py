@@ -17,7 +17,7 @@ from qwenvl_prep.errors import BudgetError, QwenVLPrepError
 from qwenvl_prep.plan import ImagePlan, plan
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from qwenvl_prep.profiles import ModelProfile
 
@@ -103,13 +103,14 @@ def fit(
     }
     if floor is not None:
         wanted["floor"] = floor
+    folders: list[str] = []
     if group_by is not None:
-        wanted["keys"] = [str(Path(name).parent) for name, _ in named]
+        folders = wanted["keys"] = [str(Path(name).parent) for name, _ in named]
     plans = [made for _, made in named]
     try:
         fitted = fit_images(plans, **wanted)
     except BudgetError as exc:
-        _show_refusal(exc, plans, profile, as_json=as_json)
+        _show_refusal(exc, plans, profile, folders, as_json=as_json)
         steps.finish(refused, as_json=as_json)
         sys.exit(steps.REFUSED)
     except QwenVLPrepError:
@@ -122,7 +123,7 @@ def fit(
         for number, request in enumerate(requests, 1):
             show.print_json(_record(request, number, len(requests), plans, policy))
     elif plans:
-        _show(requests, plans, policy)
+        _show(requests, plans, policy, folders)
     steps.finish(refused, as_json=as_json)
 
 
@@ -164,13 +165,14 @@ def _show_refusal(
     error: BudgetError,
     plans: Sequence[ImagePlan],
     model: ModelProfile,
+    folders: Sequence[str],
     *,
     as_json: bool,
 ) -> None:
     if not as_json:
         if not error.groups:  # which are named, the few that are too large
             _print_sums(plans)
-        steps.talk(str(error))
+        steps.talk(_told(error, folders))
         return
     show.print_json(
         {
@@ -180,16 +182,19 @@ def _show_refusal(
             "fits": False,
             "fitting_images": error.fits,
             "images": [{"file": one.name, "tokens": one.tokens} for one in plans],
-            "message": str(error),
+            "message": _told(error, folders),
         }
     )
 
 
 def _show(
-    requests: Sequence[RequestPlan], plans: Sequence[ImagePlan], policy: str
+    requests: Sequence[RequestPlan],
+    plans: Sequence[ImagePlan],
+    policy: str,
+    folders: Sequence[str],
 ) -> None:
     if policy == "split":
-        _print_requests(requests)
+        _print_requests(requests, folders)
         return
     (request,) = requests
     if policy == "shrink":
@@ -227,16 +232,42 @@ def _print_shrunk(made: Sequence[ImagePlan], before: Sequence[ImagePlan]) -> Non
     show.print_table(table)
 
 
-def _print_requests(requests: Sequence[RequestPlan]) -> None:
+def _told(error: BudgetError, folders: Sequence[str]) -> str:
+    """Give the refusal, with the folders of what was to stay together."""
+    text = show.spoken(error)
+    if folders and error.groups:
+        short = show.short_names(folders)
+        named = (
+            _folder_names(folders[one.start : one.stop], short) for one in error.groups
+        )
+        text += f". Too large for one request: {', '.join(named)}"
+    return text
+
+
+def _folder_names(folders: Sequence[str], short: Mapping[str, str]) -> str:
+    """Name the folders of one request, each once; the last stands for many."""
+    names = [short[one] for one in dict.fromkeys(folders)]
+    if len(names) > 3:
+        names[1:-1] = ["…"]
+    noun = "folder" if len(names) == 1 else "folders"
+    return f"{noun} {', '.join(names)}"
+
+
+def _print_requests(requests: Sequence[RequestPlan], folders: Sequence[str]) -> None:
     """Show which images go together, and what each request takes."""
     table = show.table("file", "tokens", "sum", right=("tokens", "sum"))
     names = show.short_names([name for one in requests for name, _ in one.items])
+    short = show.short_names(folders)
     first = 1
     for number, request in enumerate(requests, 1):
         last = first + len(request.items) - 1
         which = f"image {first}" if first == last else f"images {first}–{last}"
+        if folders:
+            which = f"{_folder_names(folders[first - 1 : last], short)}, {which}"
         table.add_row(
-            f"[bold]request {number}: {which}, {request.total:,} tokens[/]", "", ""
+            f"[bold]request {number}: {show.plain(which)}, {request.total:,} tokens[/]",
+            "",
+            "",
         )
         beside = request.total - request.image_tokens
         total = 0

@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qwenvl_prep.errors import NotAnImageError, QwenVLPrepError, SourceError
+from qwenvl_prep.addresses import shown
+from qwenvl_prep.errors import (
+    AddressError,
+    NotAnImageError,
+    QwenVLPrepError,
+    SourceError,
+)
 from qwenvl_prep.probe import probe
 from qwenvl_prep.sources import Source, as_source, is_url
 from qwenvl_prep.validate import PICTURE_SUFFIXES
@@ -17,6 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 __all__ = ["Inputs", "expand"]
+
+# Of those that have a meaning to as_source; what else stands before :// is told.
+_KNOWN_SCHEMES = frozenset({"data", "file", "http", "https", "oss"})
+_LONGEST_SCHEME = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +93,16 @@ def expand(words: Iterable[str], *, allow_urls: bool = False) -> Inputs:
 
 
 def _named(word: str) -> tuple[str, Any]:
+    scheme, colon, _ = word[:_LONGEST_SCHEME].partition("://")
+    is_foreign = colon and scheme.isalnum() and scheme.lower() not in _KNOWN_SCHEMES
+    # Nothing hinders a folder that is called "ftp:".
+    if is_foreign and not os.path.lexists(word):
+        name = shown(word)
+        return name, AddressError(
+            f"Expected an http or https address but received {name}; only those are "
+            f"fetched: download it and give the file",
+            address=name,
+        )
     try:
         source = as_source(word)
     except QwenVLPrepError as exc:

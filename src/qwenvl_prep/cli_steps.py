@@ -25,16 +25,18 @@ from qwenvl_prep.errors import (
 )
 from qwenvl_prep.geometry import billed_tokens, is_above_ratio
 from qwenvl_prep.options import PlanOptions
-from qwenvl_prep.plan import cap_pixels
+from qwenvl_prep.plan import cap_pixels, plan
 from qwenvl_prep.prepare import PreparedImage, prepare_many
 from qwenvl_prep.probe import probe
 from qwenvl_prep.profiles import ModelProfile, get_model
 from qwenvl_prep.request import Wire, chat_request, from_http_body
+from qwenvl_prep.sources import Source
 from qwenvl_prep.video import check_frame_count, frame_profile, plan_video
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from qwenvl_prep.plan import ImagePlan
     from qwenvl_prep.reply import Reply
 
 # Exit status where some input was refused.
@@ -198,8 +200,10 @@ def build_request(
     reader = profile
     if options["video"]:
         # A frame has a cap of its own, which sinks as their number grows.
-        check_frame_count(len(expanded.sources), profile)
+        _check_frames(expanded, profile)
         reader = frame_profile(profile, len(expanded.sources))
+    else:
+        _check_budget(expanded, profile, options)
     for name, image in prepared(expanded, reader, options, quiet=quiet):
         if isinstance(image, QwenVLPrepError):
             refused.append((name, image))
@@ -240,6 +244,56 @@ def build_request(
         stream=options["stream"],
         high_resolution=high_resolution,
     )
+
+
+def _check_frames(expanded: Inputs, profile: ModelProfile) -> None:
+    """Refuse a number of frames; but a video file in their place as what it is."""
+    frames = [source for _, source in expanded.sources if isinstance(source, Source)]
+    is_short = len(frames) < (profile.min_frames or 0)
+    if is_short and len(frames) == len(expanded.sources):
+        plan_video(frames, model=profile)
+    check_frame_count(len(expanded.sources), profile)
+
+
+def _check_budget(
+    expanded: Inputs, profile: ModelProfile, options: dict[str, Any]
+) -> None:
+    """
+    Refuse images that do not fit one request before any pixel of them is made ready.
+
+    Raises
+    ------
+    BudgetError
+        If their headers alone tell that.
+    """
+    wanted = preparing(options)
+    plans: list[ImagePlan] = []
+    for _, source in expanded.sources:
+        # Of addresses nothing is known here, and refusals are listed all together.
+        if isinstance(source, (QwenVLPrepError, str)):
+            return
+        try:
+            made = plan(source, model=profile, **wanted)
+        except QwenVLPrepError:
+            return
+        if _may_get_smaller(made):
+            return
+        plans.append(made)
+    text = (options["system"] or "") + options["text"]
+    high_resolution = options["high_resolution"]
+    fit(plans, model=profile, text=text, high_resolution=high_resolution)
+
+
+def _may_get_smaller(made: ImagePlan) -> bool:
+    """Tell whether bytes that do not fit could lower the tokens that are planned."""
+    if made.options.encoding == "keep":
+        return False
+    if made.options.max_bytes is not None:
+        return True
+    # Noise at the least quality tried takes less than that a pixel, as base64;
+    # losslessly, three bytes, what frames them, and a third for base64.
+    a_pixel = 2.5 if made.options.encoding in {"auto", "jpeg"} else 4.5
+    return a_pixel * made.height * made.width > made.model.max_data_uri_bytes
 
 
 def answer(sender: Any, request: dict[str, Any], *, as_json: bool) -> Reply:

@@ -44,6 +44,7 @@ __all__ = [
     "probe_table",
     "refusals",
     "short_names",
+    "spoken",
     "table",
 ]
 
@@ -65,6 +66,29 @@ _BILLED_AREAS = frozenset(
         "frame_max_pixels",
     }
 )
+
+# What messages say to a caller in Python, and what a person types for it.  Whole
+# phrases only, so that no name of a file is touched, and true in every command.
+_WORDS = {
+    "hand it to chat_request, and the server reads it, or count it with fetch=True": (
+        "hand it to qwenvl-prep request, and the server reads it, or count it with "
+        "qwenvl-prep count --fetch"
+    ),
+    "allow_private=True": "--allow-private",
+    "lower max_tokens or let policy='shrink' do that": (
+        "or lower --max-tokens: qwenvl-prep fit --policy shrink shows the caps that fit"
+    ),
+    "Not even the first image fits; lower max_tokens": (
+        "Not even the first image fits; lower --max-tokens"
+    ),
+    "as policy='split' does": "as qwenvl-prep fit --policy split does",
+    "with encoding='keep'": "with --encoding keep",
+    "or take what arrived: on_truncated='accept'": (
+        "or take what arrived: qwenvl-prep prepare --on-truncated accept"
+    ),
+    "see list_models().": "see qwenvl-prep models.",
+    "pass get_model(...).replace(name=..., ...), or name a file": "name a file",
+}
 
 # Wide enough that nothing is cut where no terminal sets a width.
 _WIDTH_WITHOUT_TERMINAL = 160
@@ -152,16 +176,33 @@ def print_table(made: Table) -> None:
         console().print(made)
 
 
+def spoken(error: Exception) -> str:
+    """
+    Give a message in the words of the command line where it names Python's.
+
+    Examples
+    --------
+    >>> spoken(ValueError("did you mean? see list_models()."))
+    'did you mean? see qwenvl-prep models.'
+    """
+    text = str(error)
+    for python, words in _WORDS.items():
+        text = text.replace(python, words)
+    return text
+
+
 def error_record(name: str, error: QwenVLPrepError) -> dict[str, Any]:
     """Describe a refusal for ``--json``."""
-    return {"file": name, "error": type(error).__name__, "message": str(error)}
+    return {"file": name, "error": type(error).__name__, "message": spoken(error)}
 
 
 def refusals(refused: Iterable[tuple[str, QwenVLPrepError]]) -> None:
     """List on stderr what was refused, each with its reason."""
     err = console(stderr=True)
     for name, error in refused:
-        err.print(f"[red]refused[/] {plain(name)}: {plain(str(error))}", soft_wrap=True)
+        err.print(
+            f"[red]refused[/] {plain(name)}: {plain(spoken(error))}", soft_wrap=True
+        )
 
 
 def probe_record(name: str, info: ImageInfo) -> dict[str, Any]:
@@ -326,15 +367,19 @@ def budget_line(request: RequestPlan) -> str:
 
 
 def models_table(models: Iterable[ModelProfile]) -> Table:
-    """Show the models side by side; tokens are vision tokens of one image."""
+    """
+    Show the models side by side; tokens are vision tokens of one image.
+
+    The headers are short, so that the longest name keeps its line at 80 columns.
+    """
     made = table(
         "model",
         "factor",
-        "tokens/image",
-        "high res",
-        "input below",
+        "tokens",
+        "high",
+        "input",
         "in/out",
-        right=("factor", "tokens/image", "high res", "input below", "in/out"),
+        right=("factor", "tokens", "high", "input", "in/out"),
     )
     for model in models:
         square = model.factor**2

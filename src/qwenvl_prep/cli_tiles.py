@@ -14,8 +14,10 @@ from qwenvl_prep import cli_tables as show
 from qwenvl_prep.cli_inputs import Inputs, expand
 from qwenvl_prep.cli_options import HIGH, INPUTS, JSON, MODEL, QUIET, with_options
 from qwenvl_prep.cut import PreparedTile, prepare_tiles
-from qwenvl_prep.errors import SourceError
+from qwenvl_prep.data_uri import data_uri_length
+from qwenvl_prep.errors import BudgetError, SourceError
 from qwenvl_prep.options import Encoding
+from qwenvl_prep.split import split_requests
 from qwenvl_prep.tiles import (
     DEFAULT_MIN_SCALE,
     DEFAULT_OVERLAP,
@@ -117,6 +119,7 @@ def tiles_command(
     # Stdin can be read only once, and is no file that could be overwritten.
     originals = expand(word for word in inputs if output and word != "-")
     plans: list[tuple[str, TilePlan]] = []
+    too_large: list[str] = []
 
     def cut(source: Any) -> tuple[TilePlan, Sequence[PreparedTile]]:
         plan = plan_tiles(source, model=profile, **options)
@@ -139,8 +142,13 @@ def tiles_command(
                 steps.refuse(refused, name, exc, as_json=as_json)
                 continue
         plans.append((name, plan))
+        requests = _requests(plan, prepared)
+        if requests != 1:
+            too_large.append(_excess(name, plan, requests))
         if as_json:
-            show.print_json(_record(name, plan, prepared, files))
+            record = _record(name, plan, prepared, files)
+            record |= {"limit": profile.max_input_tokens, "fits": requests == 1}
+            show.print_json(record)
     if not as_json:
         show.print_table(_table(plans))
     if not quiet:
@@ -148,11 +156,49 @@ def tiles_command(
         tokens = sum(plan.tokens for _, plan in plans)
         steps.talk(
             f"{show.counted(len(plans), 'image')}, {show.counted(count, 'tile')}, "
-            f"{tokens:,} tokens for {profile.name}"
+            f"{tokens:,} tokens for {profile.name} "
+            f"(maximum input {profile.max_input_tokens:,})"
             + (f" (at most {budget:,} an image)" if budget is not None else "")
             + (f", written to {output}" if output and plans else "")
         )
+        for line in too_large:
+            steps.talk(line)
     steps.finish(refused, as_json=as_json)
+
+
+def _requests(plan: TilePlan, prepared: Sequence[PreparedTile]) -> int | None:
+    """Tell how many requests the tiles need; None where one alone is too large."""
+    made = [data_uri_length(one.encoded_size, one.media_type) for one in prepared]
+    try:
+        requests = split_requests(
+            [tile.tokens for tile in plan.tiles],
+            model=plan.model,
+            taken=plan.model.template_tokens,
+            # They go as data URIs; how long, is known when they are made.
+            data_uri_bytes=made or [0] * len(plan.tiles),
+        )
+    except BudgetError:
+        return None
+    return len(requests)
+
+
+def _excess(name: str, plan: TilePlan, requests: int | None) -> str:
+    """Say that the tiles of one picture do not go together, and what helps."""
+    model = plan.model
+    most = model.max_input_tokens - 1 - model.template_tokens
+    if plan.tokens > most:
+        reason = f"{plan.tokens:,} tokens where {most:,} are left for images"
+        fewer = f"--max-tokens below {most:,}"
+    else:
+        reason = f"{show.counted(len(plan.tiles), 'tile')} with all their bytes"
+        fewer = "a smaller --max-tokens"
+    ways = [fewer, "a model with a larger input (-m)"]
+    if requests is not None:
+        ways.append(f"{requests} requests")
+    return (
+        f"{name} does not fit one request of {model.name}: {reason}. What helps: "
+        f"{', '.join(ways[:-1])} or {ways[-1]}."
+    )
 
 
 def _write(

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from qwenvl_prep import cli_steps as steps
 from qwenvl_prep import cli_tables as show
 from qwenvl_prep.cli_options import INPUTS, JSON, MODEL, QUIET, with_options
-from qwenvl_prep.errors import ImagesRefusedError, QwenVLPrepError
+from qwenvl_prep.errors import (
+    ImagesRefusedError,
+    NotAnImageError,
+    QwenVLPrepError,
+)
 from qwenvl_prep.video import VideoPlan, check_frame_count, plan_video
 
 if TYPE_CHECKING:
     from qwenvl_prep.options import PlanKeywords
 
 __all__ = ["video"]
+
+# With what stands around them, so many frames fit a terminal of 24 lines.
+_ROWS = 16
+_ROWS_ABOVE = 12
 
 
 @click.command()
@@ -74,18 +83,39 @@ def video(
         raise
     except ValueError as exc:
         raise click.UsageError(str(exc)) from exc
-    steps.finish(refused, as_json=as_json)
+    if refused:
+        _leave(refused, as_json=as_json, quiet=quiet)
     names = [frames[index][0] for index in made.indices]
     if as_json:
         show.print_json(_record(made, names))
         return
     table = show.table("frame", "file", right=("frame",))
     short = show.short_names(names)
-    for index, name in zip(made.indices, names, strict=True):
-        table.add_row(f"{index + 1}", show.plain(short[name]))
+    rows = list(zip(made.indices, names, strict=True))
+    left_out = len(rows) - _ROWS
+    for place, (index, name) in enumerate(rows):
+        if left_out > 0 and place == _ROWS_ABOVE:
+            table.add_row("…", f"{left_out:,} more; --json names all")
+        if left_out <= 0 or not _ROWS_ABOVE <= place < _ROWS_ABOVE + left_out:
+            table.add_row(f"{index + 1}", show.plain(short[name]))
     show.print_table(table)
     if not quiet:
         steps.talk(_summary(made))
+
+
+def _leave(refused: steps.Refused, *, as_json: bool, quiet: bool) -> NoReturn:
+    """List what was refused; tell who gave the video itself how to get frames."""
+    if not as_json:
+        show.refusals(refused)
+    is_video = any(
+        isinstance(exc, NotAnImageError) and "video" in exc.kind for _, exc in refused
+    )
+    if is_video and not quiet:
+        steps.talk(
+            "video takes the frames of one video as pictures; ffmpeg extracts them: "
+            "ffmpeg -i clip.mp4 -vf fps=2 frames/%04d.png"
+        )
+    sys.exit(steps.REFUSED)
 
 
 def _record(made: VideoPlan, names: list[str]) -> dict[str, Any]:

@@ -208,11 +208,12 @@ def _errors(info: ImageInfo, model: ModelProfile, label: str) -> list[Finding]:
         return found
     formats = model.formats_for(info.height * info.width)
     if info.format not in formats:
+        where = " at this size" if info.format in model.formats else ""
         found.append(
             Finding(
                 "format-not-accepted",
                 "error",
-                f"Expected one of {', '.join(formats)} for {model.name} at this size "
+                f"Expected one of {', '.join(formats)} for {model.name}{where} "
                 f"but received {info.format}",
                 "prepare converts it"
                 if _can_read(info)

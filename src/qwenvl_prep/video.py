@@ -36,6 +36,7 @@ from qwenvl_prep.limits import DEFAULT_LIMITS, Limits
 from qwenvl_prep.options import PlanKeywords, PlanOptions
 from qwenvl_prep.plan import plan
 from qwenvl_prep.prepare import PreparedImage, prepare_many
+from qwenvl_prep.probe import probe
 from qwenvl_prep.profiles import DEFAULT_MODEL, ModelProfile, get_model
 from qwenvl_prep.sizes import least_tokens
 from qwenvl_prep.sources import Source, as_source, listed
@@ -304,7 +305,8 @@ def plan_video(
     BudgetError
         If ``max_tokens`` is below what the chosen frames cost at their smallest.
     ImagesRefusedError
-        If some of the chosen frames are refused; carries every one of them.
+        If some of the chosen frames are refused; carries every one of them.  Where
+        there are too few, because they are no pictures: a video file is one input.
 
     Examples
     --------
@@ -398,6 +400,8 @@ class _Choice:
         given = list(listed(frames))
         least, _ = _frame_counts(profile)
         if len(given) < least:
+            # A film in the place of its frames is told as what it is.
+            _check_content(given, limits)
             check_frame_count(len(given), profile)
         indices = sample_frames(len(given), limit)
         of_frame = frame_profile(profile, len(indices))
@@ -424,6 +428,20 @@ class _Choice:
             fps=fps,
         )
         return cls(plan=plan, sources=sources, profile=of_frame, options=own)
+
+
+def _check_content(frames: Sequence[Any], limits: Limits) -> None:
+    """Refuse frames that are no pictures, before they are counted as some."""
+    refused: list[tuple[int, str, QwenVLPrepError]] = []
+    for index, frame in enumerate(frames):
+        if isinstance(frame, PreparedImage):
+            continue
+        try:
+            probe(as_source(frame, limits=limits))
+        except QwenVLPrepError as exc:
+            refused.append((index, f"frame {index + 1}", without_frames(exc)))
+    if refused:
+        raise ImagesRefusedError.of(refused, len(frames), "frame")
 
 
 def _planned(

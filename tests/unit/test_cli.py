@@ -1014,3 +1014,110 @@ def test_what_keeping_leaves_as_it_is_is_told(run, photo, encoded, tmp_path):
     mended = run("prepare", tmp_path)
     assert "for the model" not in mended.out
     assert "arrive black" not in mended.out
+
+
+# ----------------------------------------------------------------- said to a person
+
+
+def test_request_that_cannot_fit_is_refused_from_headers(run, tmp_path):
+    """Pictures without their pixels show it: nothing is decoded before the refusal."""
+    file = io.BytesIO()
+    noise = np.random.default_rng(3).integers(0, 256, (1400, 1400), np.uint8)
+    Image.fromarray(noise).save(file, "PNG")
+    path = tmp_path / "cut.png"
+    path.write_bytes(file.getvalue()[:50_000])
+    seen = run("request", *[path] * 26, "-t", "x")
+    assert (seen.code, seen.out) == (1, "")
+    assert "26 images with" in seen.err
+    assert "qwenvl-prep fit --policy shrink shows the caps" in seen.err
+    assert "policy='shrink'" not in seen.err
+    # What fits is decoded, and refused for what it is; so is what is refused early.
+    assert "1 of 1 image refused" in run("request", path, "-t", "x").err
+    many = run("request", *[path] * 26, tmp_path / "none.png", "-t", "x")
+    assert "27 of 27 images refused" in many.err
+
+
+def test_request_is_prepared_where_its_bytes_may_lower_its_tokens(run, tmp_path):
+    """--max-bytes makes pictures smaller, so that more of them fit than planned."""
+    noise = np.random.default_rng(3).integers(0, 256, (1280, 1280, 3), np.uint8)
+    path = tmp_path / "noise.png"
+    Image.fromarray(noise).save(path)
+    few = ("-t", "x", "--max-bytes", 60_000, "-o", tmp_path / "body.json")
+    assert run("fit", *[path] * 26).code == 1
+    assert run("request", *[path] * 26, *few).code == 0
+
+
+@pytest.mark.parametrize("text", [None, "no TOML [", "[model.x]\nfactor = 1\n"])
+def test_a_file_of_models_that_is_not_sound_is_wrong_usage(
+    run, png, tmp_path, monkeypatch, text
+):
+    """It is named by the environment, so no picture is at fault."""
+    path = tmp_path / "models.toml"
+    if text is not None:
+        path.write_text(text)
+    monkeypatch.setenv("QWENVL_PREP_MODELS", str(path))
+    seen = run("count", png, "-m", "my-own-model")
+    assert (seen.code, seen.out) == (2, "")
+    assert "models.toml" in seen.err
+
+
+def test_names_of_models_keep_their_line(run, monkeypatch):
+    """At 80 columns no name is broken, and the table is no wider."""
+    from rich.console import Console
+
+    def narrow(*, stderr=False):
+        stream = sys.stderr if stderr else sys.stdout
+        return Console(file=stream, width=80, highlight=False, emoji=False)
+
+    monkeypatch.setattr("qwenvl_prep.cli_tables.console", narrow)
+    lines = run("models").out.splitlines()
+    assert max(map(len, lines)) <= 80
+    names = [line.split()[0] for line in lines[2:]]
+    assert names == [model.name for model in list_models()]
+
+
+def test_check_says_what_it_does_not_read(run):
+    """A file that is cut off in its pixels has a header that is whole."""
+    assert "Only headers are read" in run("check", "--help").out
+
+
+def test_check_speaks_of_size_only_where_size_matters(run, tmp_path):
+    """No size of a picture makes a model take a type that it never takes."""
+    small, large = tmp_path / "small.gif", tmp_path / "large.webp"
+    Image.new("P", (60, 60)).save(small)
+    Image.new("RGB", (4_000, 2_200)).save(large)
+    words = ("-m", "qwen3-vl-plus", "--json")
+    (finding,) = run("check", small, *words).lines[0]["findings"]
+    assert "HEIF for qwen3-vl-plus but received GIF" in finding["message"]
+    finding = run("check", large, *words).lines[0]["findings"][0]
+    assert "PNG for qwen3-vl-plus at this size but received" in finding["message"]
+
+
+def test_messages_use_the_words_of_the_command_line(run, broken, png):
+    """No message asks a person for an argument of Python."""
+    seen = run("prepare", broken)
+    assert "qwenvl-prep prepare --on-truncated accept" in seen.err
+    assert run("prepare", broken, "--on-truncated", "accept").code == 0
+    assert "--on-truncated accept" in run("prepare", "--json", broken).out
+    seen = run("prepare", "https://example.org/a.jpg")
+    assert "hand it to qwenvl-prep request" in seen.err
+    assert "count it with qwenvl-prep count --fetch" in seen.err
+    seen = run("count", png, "-m", "zzzzzz")
+    assert "see qwenvl-prep models. For one that is not listed, name a file" in seen.err
+    seen = run("fit", *[png] * 30, "-t", "1" * 30_719)
+    assert "shorten the text" in seen.err
+    seen = run("fit", *[png] * 26, "--reserve", "30690")
+    assert "Not even the first image fits; lower --max-tokens" in seen.err
+    seen = run("count", "--fetch", "http://127.0.0.1:9/a.png")
+    assert "--allow-private" in seen.err
+
+
+@pytest.mark.parametrize("words", [(), ("--fetch",)])
+def test_only_the_web_is_fetched(run, words):
+    """An address of another kind is called one, not a file that is missing."""
+    seen = run("count", "ftp://user:word@example.org/b.jpg?key=1", *words)
+    assert (seen.code, seen.out) == (1, "")
+    assert "Expected an http or https address" in seen.err
+    assert "ftp://example.org/b.jpg" in seen.err
+    assert "word" not in seen.err
+    assert "key=1" not in seen.err

@@ -154,3 +154,18 @@ def test_a_floor_can_be_too_high(fit, album):
     """Prove that images are not made smaller than what was asked for."""
     seen = fit("--policy", "shrink", "--floor", "1000", album)
     assert seen.code == 1
+    assert "as qwenvl-prep fit --policy split does" in seen.err
+
+
+def test_folders_are_named_where_they_stay_together(fit, album):
+    """Prove that a request, and what is too large for one, is told by its folder."""
+    grouped = ("--policy", "split", "--group-by", "folder")
+    seen = fit(*grouped, album)
+    assert "request 1: folder a, images 1–20, 24,559 tokens" in seen.words
+    assert "request 2: folder b, images 21–32, 14,743 tokens" in seen.words
+    high = fit(*grouped, "--high-resolution", album)
+    assert high.code == 1
+    assert high.err.rstrip().endswith("Too large for one request: folder a")
+    (record,) = fit("--json", *grouped, "--high-resolution", album).lines
+    assert record["message"].endswith("folder a")
+    assert "folder" not in fit("--policy", "split", album).out

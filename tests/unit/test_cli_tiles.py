@@ -126,3 +126,37 @@ def test_a_file_is_no_folder(run, page):
     done = run(page, "-o", page)
     assert done.code == 2
     assert "-o names a folder" in done.err
+
+
+def test_tiles_that_do_not_fit_one_request_are_told(run, tmp_path):
+    """Prove that the maximum input is named, and what helps where it is exceeded."""
+    path = tmp_path / "long.png"
+    Image.new("1", (1_000, 30_000)).save(path)
+    done = run(path, "-m", "qwen-vl-max")
+    (record,) = map(json.loads, run(path, "--json", "-q").out.splitlines())
+    assert record["tokens"] > record["limit"] == 30_720
+    assert not record["fits"]
+    assert f"{record['tokens']:,} tokens for qwen-vl-max (maximum input 30,720)" in (
+        done.err
+    )
+    assert "does not fit one request of qwen-vl-max" in done.err
+    assert "--max-tokens below 30,700" in done.err
+    assert "or 2 requests" in done.err
+    # Each of these ways is one.
+    for words in (("--max-tokens", 30_699, "--min-scale", 0.5), MODEL):
+        helped = run(path, *words)
+        assert helped.code == 0
+        assert "maximum input" in helped.err
+        assert "does not fit" not in helped.err
+    (record,) = map(json.loads, run(path, *MODEL, "--json").out.splitlines())
+    assert record["fits"]
+
+
+def test_a_tile_too_large_for_any_request_is_told(run, tmp_path):
+    """Prove that several requests are no advice where one tile exceeds them all."""
+    path = tmp_path / "huge.png"
+    Image.new("1", (4_200, 5_600)).save(path)
+    done = run(path, "-m", "qwen-vl-ocr", "--high-resolution")
+    assert done.code == 0
+    assert "does not fit one request of qwen-vl-ocr" in done.err
+    assert "larger input (-m)." in done.err

@@ -381,6 +381,48 @@ def test_video_command_tells_what_does_not_fit(run, folder):
     assert "30,242 tokens" in err
 
 
+@pytest.mark.parametrize(
+    ("name", "head", "kind"),
+    [
+        ("clip.mp4", b"\0\0\0\x18ftypisom\0\0\2\0isomiso2" + bytes(99), "MP4 video"),
+        ("pages.pdf", b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n" + bytes(99), "PDF"),
+    ],
+)
+def test_a_file_that_is_no_frame_is_told_by_its_content(
+    run, tmp_path, name, head, kind
+):
+    """A video file is one input: that it is a video comes before its count."""
+    path = tmp_path / name
+    path.write_bytes(head)
+    with pytest.raises(ImagesRefusedError, match=kind):
+        qp.plan_video([path], model=MAX)
+    seen = run("video", path)
+    assert (seen.code, seen.out) == (1, "")
+    assert kind in seen.err
+    assert "4 to 80" not in seen.err
+    last = seen.err.splitlines()[-1]
+    assert ("ffmpeg" in last) == (kind == "MP4 video")
+    seen = run("request", "--video", path, "-t", "What?")
+    assert (seen.code, seen.out) == (1, "")
+    assert kind in seen.err
+    # Real frames that are too few are counted as before.
+    with pytest.raises(RequestError, match="received 3"):
+        qp.plan_video(frames(3), model=MAX)
+
+
+def test_many_frames_are_shown_in_a_few_rows(run, folder):
+    """The first and the last, and how many lie between; JSON has them all."""
+    words = [folder / f"frame{i % 12:02}.png" for i in range(60)]
+    rows = [line.split() for line in run("video", *words).out.splitlines()[2:]]
+    assert len(rows) == 17
+    assert [row[0] for row in rows[10:]] == ["11", "12", "…", "57", "58", "59", "60"]
+    assert rows[12][1:3] == ["44", "more;"]
+    assert len(run("video", "--json", *words).lines[0]["files"]) == 60
+    rows = run("video", *words[:16]).out.splitlines()[2:]
+    assert len(rows) == 16
+    assert "…" not in "".join(rows)
+
+
 def test_narrow_numpy_ints_do_not_overflow():
     """Positions are products of both numbers, beyond 32 bits."""
     n, limit = np.int32(1_000_000), np.int32(100_000)
