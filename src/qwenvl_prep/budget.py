@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
+from bisect import bisect_left
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args, overload
 
 from qwenvl_prep.errors import (
+    FEW,
     BudgetError,
     ImagesRefusedError,
     QwenVLPrepError,
+    shortened,
     without_frames,
 )
 from qwenvl_prep.geometry import integer
 from qwenvl_prep.plan import ImagePlan, lowered_plan, plan
 from qwenvl_prep.prepare import PreparedImage
 from qwenvl_prep.profiles import DEFAULT_MODEL, ModelProfile, get_model
-from qwenvl_prep.shrink import floors_refused, lower_caps
+from qwenvl_prep.shrink import floors_refused, lower_caps, most_images_of, told_most
 from qwenvl_prep.sizes import cap_tokens
 from qwenvl_prep.sources import listed, name_of
-from qwenvl_prep.split import body_byte_bound, known_data_uri_bytes, split_requests
+from qwenvl_prep.split import (
+    body_byte_bound,
+    counts_of,
+    known_data_uri_bytes,
+    split_requests,
+)
 from qwenvl_prep.text_tokens import text_tokens_of
 
 if TYPE_CHECKING:
@@ -243,7 +252,7 @@ def fit(
         return _shrunk(bare, plans, weights, floor)
     if policy == "split":
         return _split(bare, plans, lengths, text, keys)
-    return _held(_filled(bare, plans), most_images=_most_prepared(profile))
+    return _held(_filled(bare, plans), most_images=most_images_of(profile))
 
 
 def _split(
@@ -281,7 +290,7 @@ def _shrunk(
     count = len(plans)
     is_free = np.array([one.options.encoding != "keep" for one in plans], dtype=bool)
     vision = np.array([one.vision_tokens for one in plans], dtype=np.int64)
-    most = _most_prepared(model)
+    most = most_images_of(model)
     room = bare.remaining - count * model.marker_tokens - int(vision[~is_free].sum())
     free = [one for one in plans if one.options.encoding != "keep"]
     lowered, areas, scale = lower_caps(
@@ -341,23 +350,35 @@ def _cap(made: ImagePlan) -> int:
     return max(min(cap, options.max_tokens or cap), made.vision_tokens)
 
 
-def _most_prepared(model: ModelProfile) -> int | None:
-    """Give how many images of ours one request takes: they go as data URIs."""
-    limits = [n for n in (model.max_images, model.max_data_uris) if n is not None]
-    return min(limits, default=None)
-
-
 def fit_items(
     items: Sequence[tuple[str, int]],
     *,
     model: ModelProfile,
     text: str | int = "",
     reserve: int = 0,
+    as_addresses: bool = False,
 ) -> RequestPlan:
-    """Hold images that are counted already against the model; see :func:`fit`."""
+    """
+    Hold images that are counted already against the model; see :func:`fit`.
+
+    Parameters
+    ----------
+    items : sequence of (str, int)
+        Name and predicted billed tokens of each image, in order.
+    model, text, reserve
+        As for :func:`fit`.
+    as_addresses : bool
+        As for :func:`count_fitting`.
+
+    Raises
+    ------
+    BudgetError, TypeError, ValueError
+        As for :func:`fit`.
+    """
     bare = _bare(model, text, reserve)
     return _held(
-        dataclasses.replace(bare, items=tuple(items)), most_images=model.max_images
+        dataclasses.replace(bare, items=tuple(items)),
+        most_images=most_images_of(model, as_addresses=as_addresses),
     )
 
 
@@ -386,13 +407,12 @@ def _filled(bare: RequestPlan, plans: Sequence[ImagePlan]) -> RequestPlan:
 def _held(request: RequestPlan, *, most_images: int | None) -> RequestPlan:
     """Refuse a request that does not fit."""
     count = len(request.items)
-    fits = count_fitting(
-        [tokens for _, tokens in request.items],
-        model=request.model,
-        taken=request.total - request.image_tokens,
+    fits = _fitting(
+        counts_of("tokens", [tokens for _, tokens in request.items]),
+        request.limit,
+        request.total - request.image_tokens,
+        most_images,
     )
-    if most_images is not None:
-        fits = min(fits, most_images)
     if fits < count or request.total >= request.limit:
         raise BudgetError(
             _refusal(request, fits, most_images),
@@ -405,7 +425,11 @@ def _held(request: RequestPlan, *, most_images: int | None) -> RequestPlan:
 
 
 def count_fitting(
-    tokens: Iterable[int], *, model: str | ModelProfile = DEFAULT_MODEL, taken: int = 0
+    tokens: Iterable[int],
+    *,
+    model: str | ModelProfile = DEFAULT_MODEL,
+    taken: int = 0,
+    as_addresses: bool = False,
 ) -> int:
     """
     Tell how many images, counted from the first, fit one request.
@@ -418,21 +442,45 @@ def count_fitting(
         Model that will read them.
     taken : int
         Tokens that text, chat template and reserve take.
+    as_addresses : bool
+        Whether all images go as addresses, which the server fetches.  By default they
+        go as data URIs, as all that is prepared here, and some models take fewer of
+        those in one request.  Images of both kinds are put into requests by
+        :func:`~qwenvl_prep.split_requests`.
+
+    Returns
+    -------
+    int
+        As many of them are below the model's maximum input together, and no more
+        than it takes in one request.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a number is negative or no int.
 
     Examples
     --------
     >>> count_fitting([1227] * 100), count_fitting([2118] * 100)
     (25, 14)
+    >>> count_fitting([10] * 300, model="qwen3-vl-plus")
+    250
     """
     profile = get_model(model)
-    total = taken
-    fits = 0
-    for one in tokens:
-        total += one
-        if total >= profile.max_input_tokens or fits == profile.max_images:
-            break
-        fits += 1
-    return fits
+    return _fitting(
+        counts_of("tokens", tokens),
+        profile.max_input_tokens,
+        integer("taken", taken, least=0),
+        most_images_of(profile, as_addresses=as_addresses),
+    )
+
+
+def _fitting(
+    tokens: Sequence[int], limit: int, taken: int, most_images: int | None
+) -> int:
+    """Give how many images fit, counted from the first."""
+    fits = bisect_left(list(accumulate(tokens, initial=taken)), limit, 1) - 1
+    return fits if most_images is None else min(fits, most_images)
 
 
 def _planned(
@@ -467,7 +515,7 @@ def _refusal(request: RequestPlan, fits: int, most_images: int | None) -> str:
     count = len(request.items)
     model = request.model
     if most_images is not None and count > most_images:
-        limit = f"{model.name} takes at most {most_images} images a request; "
+        limit = f"{told_most(model, most_images)}. "
         advice = f"The first {_images(fits)} would fit; send fewer at once"
     else:
         limit = ""
@@ -479,8 +527,9 @@ def _refusal(request: RequestPlan, fits: int, most_images: int | None) -> str:
         advice = "Text, template and reserve alone do not fit; shorten the text"
     elif not fits:
         advice = "Not even the first image fits; lower max_tokens"
-    shown = ", ".join(f"{name} {tokens:,}" for name, tokens in request.items[:10])
-    more = f", … {count - 10} more" if count > 10 else ""
+    few = request.items[:FEW]
+    shown = ", ".join(f"{shortened(name)} {tokens:,}" for name, tokens in few)
+    more = f", … {count - FEW} more" if count > FEW else ""
     return (
         f"Expected a total below {request.limit:,} tokens for {model.name} but "
         f"received {request.total:,}: {_images(count)} with {request.image_tokens:,} "

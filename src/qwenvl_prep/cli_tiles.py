@@ -37,7 +37,7 @@ _CUTTING = with_options(
     click.option(
         "--max-tokens",
         type=click.IntRange(1),
-        help="Tokens of all tiles of an image together, at most.",
+        help="Vision tokens of all tiles of an image together, at most.",
     ),
     click.option(
         "--overlap",

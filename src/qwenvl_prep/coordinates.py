@@ -47,6 +47,13 @@ _MIRRORED_DOWN = frozenset({3, 4, 7, 8})
 # no part of another pixel.
 _ROUNDING_ERROR = 1e-6
 
+# Beyond this a float64 no longer tells one pixel from the next, and the integers of
+# an array soon end.
+_FARTHEST = 2**53
+
+# A list of boxes for each tile of each page is three deep.
+_DEEPEST = 16
+
 # A column of numbers: one coordinate of one box, or of all rows of an array.
 _Columns: TypeAlias = list[Any]
 
@@ -174,6 +181,7 @@ class CoordinateMap:
                     xs, ys = self._to_stored(xs, ys)
             elif not stored:
                 xs, ys = self._to_upright(xs, ys)
+            _check_reach([*xs, *ys], whole=outward)
             return _outward(xs, ys) if outward else (xs, ys)
 
         return _each(boxes, move, needs_boxes=outward)
@@ -207,6 +215,7 @@ class CoordinateMap:
                 xs, ys = _clamped(xs, sides[1]), _clamped(ys, sides[0])
             xs = [x * scale[1] / sides[1] for x in xs]
             ys = [y * scale[0] / sides[0] for y in ys]
+            _check_reach([*xs, *ys])
             return xs, ys
 
         return _each(boxes, move)
@@ -246,21 +255,25 @@ class CoordinateMap:
         is_whole = (self.region_height, self.region_width) == (self.height, self.width)
         if not (self.is_seen_upright and is_whole):
             raise ValueError("Expected a whole and upright image to place as a crop")
-        height = self.height if height is None else height
-        width = self.width if width is None else width
+        # Sums of NumPy's small integers overflow, so they become Python's.
+        top, left = integer("offset", top), integer("offset", left)
+        height = integer("length", self.height if height is None else height)
+        width = integer("length", self.width if width is None else width)
+        original_height = integer("height", original_height)
+        original_width = integer("width", original_width)
         sides = (
             (top, height, original_height, "height"),
             (left, width, original_width, "width"),
         )
         for start, length, whole, name in sides:
-            for what, value in (("offset", start), ("length", length), (name, whole)):
-                integer(what, value)
+            if whole > _FARTHEST:
+                raise ValueError(f"Expected a {name} of at most {_FARTHEST} pixels")
             if start < 0 or length < 1 or start + length > whole:
                 raise ValueError(
                     f"Expected a cut inside a {name} of {whole} pixels but received "
                     f"{length} pixels from {start}"
                 )
-        _check_orientation(orientation)
+        orientation = _checked_orientation(orientation)
         return replace(
             self,
             height=original_height,
@@ -376,29 +389,80 @@ def _each(
     move: Callable[[_Columns, _Columns], tuple[_Columns, _Columns]],
     *,
     needs_boxes: bool = False,
+    depth: int = 0,
 ) -> Any:
     """Move one box, several or the columns of an array, and keep the form."""
     if isinstance(boxes, Box):
+        if not _is_one(boxes.box):
+            raise TypeError(
+                f"Expected the numbers of one box or point in a Box but received "
+                f"{type(boxes.box).__name__}"
+            )
         return replace(boxes, box=_each(boxes.box, move, needs_boxes=needs_boxes))
-    if hasattr(boxes, "__array__") and hasattr(boxes, "ndim"):
+    if _is_array(boxes):
         return _each_row(boxes, move, needs_boxes)
     if not isinstance(boxes, (list, tuple)):
         raise TypeError(
             f"Expected a box (x1, y1, x2, y2), a point (x, y), several or an array "
             f"but received {type(boxes).__name__}"
         )
-    if not boxes or not isinstance(boxes[0], Real):
-        return [_each(box, move, needs_boxes=needs_boxes) for box in boxes]
+    if not _is_one(boxes):
+        # Also ends a list that holds itself.
+        if depth == _DEEPEST:
+            raise ValueError(
+                f"Expected boxes in at most {_DEEPEST} lists inside each other but "
+                f"received more"
+            )
+        return [
+            _each(box, move, needs_boxes=needs_boxes, depth=depth + 1) for box in boxes
+        ]
     _check_length(len(boxes), needs_boxes)
-    for value in boxes:
-        if isinstance(value, bool) or not isinstance(value, Real):
-            raise TypeError(f"Expected numbers in a box but received {value!r}")
-        if not math.isfinite(value):
-            raise ValueError(f"Expected finite numbers in a box but received {boxes}")
-    xs, ys = move(
-        [float(value) for value in boxes[::2]], [float(value) for value in boxes[1::2]]
-    )
+    numbers = [_number(value) for value in boxes]
+    xs, ys = move(numbers[::2], numbers[1::2])
     return tuple(value for pair in zip(xs, ys, strict=True) for value in pair)
+
+
+def _is_array(boxes: Any) -> bool:
+    return hasattr(boxes, "__array__") and hasattr(boxes, "ndim")
+
+
+def _is_one(boxes: Any) -> bool:
+    """Tell whether these are the numbers of one box or point."""
+    if _is_array(boxes):
+        return bool(boxes.ndim == 1)
+    is_row = isinstance(boxes, (list, tuple)) and len(boxes) > 0
+    return is_row and isinstance(boxes[0], Real)
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(
+            f"Expected numbers in a box but received {type(value).__name__}"
+        )
+    try:
+        number = float(value)
+    except OverflowError:  # an int of hundreds of digits
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueError(
+            "Expected finite numbers in a box, none beyond what a float holds, but "
+            "received one that is not"
+        )
+    return number
+
+
+def _check_reach(columns: _Columns, *, whole: bool = False) -> None:
+    """Refuse what has left the numbers; clamped coordinates never do."""
+    for values in columns:
+        if hasattr(values, "dtype"):
+            most = float(abs(values).max(initial=0.0))
+        else:
+            most = abs(values)
+        if not math.isfinite(most) or (whole and most > _FARTHEST):
+            raise ValueError(
+                "Expected boxes near the picture but received one too far away to be "
+                "told in pixels; clamp=True moves it onto the edge"
+            )
 
 
 def _each_row(boxes: Any, move: Callable[..., Any], needs_boxes: bool) -> Any:
@@ -411,11 +475,13 @@ def _each_row(boxes: Any, move: Callable[..., Any], needs_boxes: bool) -> Any:
             f"{array.dtype} of shape {array.shape}"
         )
     _check_length(array.shape[-1], needs_boxes)
-    rows = np.atleast_2d(array.astype(np.float64))
-    if not np.isfinite(rows).all():
-        raise ValueError("Expected finite numbers in boxes but received NaN or inf")
-    columns = list(rows.T)
-    xs, ys = move(columns[::2], columns[1::2])
+    # What overflows is infinite, and refused below or moved onto the edge.
+    with np.errstate(all="ignore"):
+        rows = np.atleast_2d(array.astype(np.float64))
+        if not np.isfinite(rows).all():
+            raise ValueError("Expected finite numbers in boxes but received NaN or inf")
+        columns = list(rows.T)
+        xs, ys = move(columns[::2], columns[1::2])
     moved = [column for pair in zip(xs, ys, strict=True) for column in pair]
     return np.stack(moved, axis=-1).reshape(array.shape)
 
@@ -429,7 +495,9 @@ def _check_length(length: int, needs_boxes: bool) -> None:
 
 def _clamped(values: _Columns, most: int) -> _Columns:
     return [
-        value.clip(0, most) if hasattr(value, "clip") else min(max(value, 0.0), most)
+        value.clip(0.0, most)
+        if hasattr(value, "clip")
+        else min(max(value, 0.0), float(most))
         for value in values
     ]
 
@@ -453,16 +521,22 @@ def _outward(xs: _Columns, ys: _Columns) -> tuple[_Columns, _Columns]:
     return rounded(*xs), rounded(*ys)
 
 
-def _check_orientation(orientation: int) -> None:
-    if integer("orientation", orientation) not in range(1, 9):
+def _checked_orientation(orientation: int) -> int:
+    orientation = integer("orientation", orientation)
+    if orientation not in range(1, 9):
         raise ValueError(f"Expected an orientation of 1..8 but received {orientation}")
+    return orientation
 
 
 # ---------------------------------------------------------------- reading a reply
 
-# All repeats are possessive, so that no reply, however broken, takes more than one
-# pass.  A JSON object without others inside, its strings skipped:
-_OBJECT = re.compile(r'\{(?:[^{}"]++|"(?:[^"\\]++|\\.)*+")*+\}', re.DOTALL)
+# All repeats are possessive, and outside strings a backslash ends the try, so that no
+# reply, however broken, is read over and over.  A JSON object without others inside,
+# its strings skipped:
+_OBJECT = re.compile(r'\{(?:[^{}"\\]++|"(?:[^"\\]++|\\.)*+")*+\}', re.DOTALL)
+# What counts between the braces of an object around others.  A string ends on its
+# line, so that a quotation mark too many spoils no more than that.
+_MARK = re.compile(r'"(?:[^"\\\n]++|\\.)*+"|[{}"\\]')
 # Also in quotes that JSON does not have, so that such a box is missed and not unseen.
 _KEY = re.compile(r"""["'](?:bbox_2d|bbox|point_2d)["']\s*+:""")
 _TAGGED = re.compile(
@@ -536,16 +610,56 @@ def parse_boxes(
 
 def _from_json(text: str) -> Iterator[tuple[int, Box]]:
     for match in _OBJECT.finditer(text):
-        try:
-            value = json.loads(match[0])
-        except (ValueError, RecursionError):
-            continue
-        labels = (value.get(key) for key in _LABELS)
-        label = next((label for label in labels if label is not None), "")
-        for key, length in (("bbox_2d", 4), ("bbox", 4), ("point_2d", 2)):
-            numbers = _numbers(value.get(key), length)
-            if numbers is not None:
-                yield match.start(), Box(str(label), numbers)
+        yield from _from_object(match.start(), match[0])
+    for start, own in _around_others(text):
+        yield from _from_object(start, own)
+
+
+def _from_object(start: int, text: str) -> Iterator[tuple[int, Box]]:
+    """Read the boxes of one JSON object."""
+    if _KEY.search(text) is None:
+        return
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return
+    labels = (value.get(key) for key in _LABELS)
+    label = next((label for label in labels if label is not None), "")
+    for key, length in (("bbox_2d", 4), ("bbox", 4), ("point_2d", 2)):
+        numbers = _numbers(value.get(key), length)
+        if numbers is not None:
+            yield start, Box(str(label), numbers)
+
+
+def _around_others(text: str) -> Iterator[tuple[int, str]]:
+    """
+    Give each object that has others inside: where it begins, and what is its own.
+
+    The others stand in it as null, so that all of them together are no longer than
+    the text.
+    """
+    # Of each open object its start, its own pieces, and where the next begins.
+    opened: list[tuple[int, list[str], int]] = []
+    at = text.find("{")
+    while at >= 0:
+        mark = _MARK.search(text, at)
+        if mark is None:
+            return
+        at = mark.end()
+        if mark[0] == "{":
+            opened.append((mark.start(), [], mark.start()))
+        elif mark[0] == "}":
+            start, pieces, left = opened.pop()
+            if pieces:
+                yield start, "".join((*pieces, text[left:at]))
+            if opened:
+                outer, around, left = opened[-1]
+                around += (text[left:start], "null")
+                opened[-1] = (outer, around, at)
+        elif mark[0] in {'"', "\\"}:  # no JSON
+            opened.clear()
+        if not opened:
+            at = text.find("{", at)
 
 
 def _numbers(value: Any, length: int) -> tuple[float, ...] | None:

@@ -110,6 +110,15 @@ __all__ = [
 ]
 
 
+# How many of many things a message lists, how long one of their names gets, and how
+# long a message that lists them; all of them are attributes.
+FEW = 3
+_LONGEST_NAME = 40
+_LONG = 300
+# The place before each reason, and its part of what stands around them all.
+_AROUND_REASON = 30
+
+
 class QwenVLPrepError(Exception):
     """
     Base of every error that this package raises on purpose.
@@ -120,7 +129,15 @@ class QwenVLPrepError(Exception):
         One sentence: what was expected, what came, what to do.
     **facts
         The numbers and names behind the sentence; each becomes an attribute.
+
+    Attributes
+    ----------
+    source_name : str or None
+        The input it is about, as a :class:`qwenvl_prep.PreparedImage` of it would be
+        called; None where it is about none, or none was named.
     """
+
+    source_name: str | None = None
 
     def __init__(self, message: str, **facts: Any) -> None:
         super().__init__(message)
@@ -131,7 +148,10 @@ class QwenVLPrepError(Exception):
     def __reduce__(self) -> tuple[Any, ...]:
         # Exception's own pickling would lose the keyword facts, and workers in
         # other processes hand their errors back by pickle.
-        return _rebuild, (type(self), str(self), self._facts)
+        facts = dict(self._facts)
+        if self.source_name is not None:
+            facts["source_name"] = self.source_name
+        return _rebuild, (type(self), str(self), facts)
 
 
 def _rebuild(
@@ -155,6 +175,32 @@ def without_frames(exc: _Exc) -> _Exc:
         link.__traceback__ = None
         link = link.__cause__ or link.__context__
     return exc
+
+
+def named(exc: _Exc, name: str) -> _Exc:
+    """Say which input an error is about, where it does not say so itself."""
+    if isinstance(exc, QwenVLPrepError) and exc.source_name is None:
+        exc.source_name = name
+    return exc
+
+
+def shortened(name: str) -> str:
+    """
+    Give a name as it stands in a message: of a long path its end.
+
+    Examples
+    --------
+    >>> shortened("cat.jpg"), len(shortened("folder/" * 20 + "cat.jpg"))
+    ('cat.jpg', 40)
+    """
+    return name if len(name) <= _LONGEST_NAME else f"…{name[1 - _LONGEST_NAME :]}"
+
+
+def _beginning(reason: str, most: int | None) -> str:
+    """Give a reason as far as there is room for it."""
+    if most is None or len(reason) <= most:
+        return reason
+    return f"{reason[: most - 1].rstrip()}…"
 
 
 class SourceError(QwenVLPrepError):
@@ -355,7 +401,7 @@ class LegibilityError(ImageError):
     min_scale : float
         The least that was asked for.
     needed, limit : int or None
-        Billed tokens of all tiles at that least scale, and what was allowed; the
+        Vision tokens of all tiles at that least scale, and what was allowed; the
         first is None where more tokens alone do not help, the second where there
         was no limit.
     """
@@ -385,10 +431,17 @@ class ImagesRefusedError(QwenVLPrepError, ValueError):
         total: int,
         noun: str = "image",
     ) -> ImagesRefusedError:
-        """Tell all reasons, each with its place among *total* images or frames."""
-        reasons = "; ".join(f"{noun} {at + 1}: {exc}" for at, _, exc in refused)
+        """Tell the first reasons, each with its place among *total* images."""
+        few = refused[:FEW]
+        # The only reason is told in full, several as far as a message should be long.
+        most = _LONG // len(few) - _AROUND_REASON if len(few) > 1 else None
+        reasons = "; ".join(
+            f"{noun} {at + 1}: {_beginning(str(exc), most)}" for at, _, exc in few
+        )
+        left = len(refused) - len(few)
+        more = f"; … {left:,} more" if left else ""
         return cls(
-            f"{len(refused)} of {total:,} {noun}s were refused: {reasons}",
+            f"{len(refused):,} of {total:,} {noun}s were refused: {reasons}{more}",
             refused=tuple(refused),
         )
 

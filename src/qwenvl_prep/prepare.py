@@ -19,6 +19,7 @@ from qwenvl_prep.errors import (
     QwenVLPrepError,
     SourceError,
     UnsupportedFormatError,
+    named,
     without_frames,
 )
 from qwenvl_prep.fidelity import UNTOUCHED, FidelityReport
@@ -31,7 +32,7 @@ from qwenvl_prep.options import PlanKeywords, PlanOptions
 from qwenvl_prep.plan import ImagePlan, cap_pixels, plan_image, resized_plan
 from qwenvl_prep.probe import probe, probe_file, with_profile
 from qwenvl_prep.profiles import DEFAULT_MODEL, ModelProfile, get_model
-from qwenvl_prep.sources import Source, as_source, listed, open_source
+from qwenvl_prep.sources import Source, as_source, listed, name_of, open_source
 from qwenvl_prep.validate import find
 
 if TYPE_CHECKING:
@@ -180,8 +181,15 @@ def prepare(
     >>> prepare(np.zeros((1280, 1280, 3), np.uint8)).media_type
     'image/png'
     """
-    source = as_source(source, limits=limits)
-    return _prepare(source, get_model(model), PlanOptions.of(options), limits)
+    profile, wanted = get_model(model), PlanOptions.of(options)
+    name = name_of(source, 0)
+    try:
+        source = as_source(source, limits=limits)
+        name = source.name
+        return _prepare(source, profile, wanted, limits)
+    except QwenVLPrepError as exc:
+        named(exc, name)
+        raise
 
 
 def prepare_many(
@@ -209,7 +217,8 @@ def prepare_many(
     ------
     PreparedImage or QwenVLPrepError
         One for each input, in order.  A refused image is yielded as its error, so
-        that it neither stops nor hides the others.
+        that it neither stops nor hides the others; its ``source_name`` tells which
+        one.
 
     Raises
     ------
@@ -231,15 +240,19 @@ def prepare_many(
         workers = usable_cores()
     workers = integer("workers", workers, least=1)
 
-    def recognise(source: Any) -> Source | QwenVLPrepError:
+    def recognise(numbered: tuple[int, Any]) -> Source | QwenVLPrepError:
+        index, source = numbered
+        name = name_of(source, index)
         try:
-            return _own(as_source(source, limits=limits), wanted.frame, limits)
+            known = as_source(source, limits=limits)
+            name = known.name
+            return _own(known, wanted.frame, limits)
         except QwenVLPrepError as exc:
-            return without_frames(exc)
+            return named(without_frames(exc), name)
         except TypeError as exc:  # a hole in a column of a million rows
-            return SourceError(str(exc))
+            return named(SourceError(str(exc)), name)
         except MemoryError:
-            return ImageError("There was no memory to copy an image")
+            return named(ImageError("There was no memory to copy an image"), name)
 
     def attempt(source: Source | QwenVLPrepError) -> PreparedImage | QwenVLPrepError:
         if isinstance(source, QwenVLPrepError):
@@ -249,13 +262,14 @@ def prepare_many(
             options = wanted if source.pixels is None else where_it_stands
             return _prepare(source, profile, options, limits)
         except QwenVLPrepError as exc:
-            return without_frames(exc)
+            return named(without_frames(exc), source.name)
         except MemoryError:
-            return ImageError(f"There was no memory to prepare {source.name}")
+            lack = ImageError(f"There was no memory to prepare {source.name}")
+            return named(lack, source.name)
 
     # Recognised on the caller's thread, before a generator goes on and closes the
     # file or fills the buffer anew.
-    return _in_order(attempt, map(recognise, listed(sources)), workers)
+    return _in_order(attempt, map(recognise, enumerate(listed(sources))), workers)
 
 
 def _own(source: Source, frame: int | None, limits: Limits) -> Source:

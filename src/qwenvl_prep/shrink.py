@@ -14,6 +14,7 @@ from qwenvl_prep.geometry import (
     billed_tokens_many,
     int64_array,
     integer,
+    is_above_ratio,
     size_arrays,
 )
 from qwenvl_prep.profiles import DEFAULT_MODEL, ModelProfile, get_model
@@ -26,7 +27,14 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["SizesFit", "fit_sizes", "floors_refused", "lower_caps"]
+__all__ = [
+    "SizesFit",
+    "fit_sizes",
+    "floors_refused",
+    "lower_caps",
+    "most_images_of",
+    "told_most",
+]
 
 # Largest weight over smallest. Above it, doubles begin to lose the smaller shares.
 _MAX_WEIGHTS_RATIO = 1e9
@@ -101,6 +109,7 @@ def fit_sizes(
     floor: ArrayLike | None = None,
     high_resolution: bool = False,
     max_tokens: int | None = None,
+    as_addresses: bool = False,
 ) -> SizesFit:
     """
     Lower the caps of many images until they fit one request, without the GIL.
@@ -132,6 +141,10 @@ def fit_sizes(
         Whether the request will set ``vl_high_resolution_images``.
     max_tokens : int, optional
         Cap on each image's vision tokens below the model's own.
+    as_addresses : bool
+        Whether all images go as addresses, which the server fetches.  By default they
+        go as data URIs, as all that is prepared here, and some models take fewer of
+        those in one request.
 
     Returns
     -------
@@ -180,7 +193,8 @@ def fit_sizes(
     taken = text_tokens + reserve + profile.template_tokens
     markers = profile.marker_tokens
     room = profile.max_input_tokens - 1 - taken - count * markers
-    is_too_many = count > (profile.max_images or count)
+    most_images = most_images_of(profile, as_addresses=as_addresses)
+    is_too_many = most_images is not None and count > most_images
     caps, vision, scale = lower_caps(
         first,
         second,
@@ -200,7 +214,7 @@ def fit_sizes(
             model=profile,
             text_tokens=text_tokens,
             reserve=reserve,
-            most_images=profile.max_images,
+            most_images=most_images,
         )
     # A shape that the server enlarges above the model's own cap needs its own.
     np.copyto(caps, np.maximum(vision, cap), where=caps == 0)
@@ -263,18 +277,25 @@ def lower_caps(
     shares = natural.astype(np.float64)
     if weights is not None:
         shares *= _weights(weights, count)
-    caps = np.empty(count, dtype=np.int64)
-    vision = np.empty(count, dtype=np.int64)
+    floors = _floors(floor, count, model)
+    # A model of one's own may leave an image no token at all: nothing to lower.
+    places = np.flatnonzero(natural)
+    is_empty = places.size < count
+    if is_empty:
+        heights, widths, natural = heights[places], widths[places], natural[places]
+        shares, floors = shares[places], floors[places]
+    caps = np.empty(places.size, dtype=np.int64)
+    vision = np.empty(places.size, dtype=np.int64)
     refused, scale = _native.fit_scale(
         heights,
         widths,
         natural,
         shares,
-        _floors(floor, count, model),
+        floors,
         caps,
         vision,
-        np.empty((_native.WORK_ROWS, count), dtype=np.int64),
-        np.empty(count, dtype=np.float64),
+        np.empty((_native.WORK_ROWS, places.size), dtype=np.int64),
+        np.empty(places.size, dtype=np.float64),
         model.factor,
         model.min_pixels,
         min(model.max_ratio, MAX_RATIO),
@@ -283,15 +304,52 @@ def lower_caps(
     )
     if refused >= 0:
         height, width = int(heights[refused]), int(widths[refused])
+        index = int(places[refused])
+        if not is_above_ratio(height, width):
+            raise ValueError(
+                f"Expected a size whose tokens can be searched but received "
+                f"{height} × {width} at index {index}"
+            )
         raise AspectRatioError(
             f"Expected sides with a ratio of at most {MAX_RATIO}:1 but received "
-            f"{height} × {width} at index {refused}; crop the image or cut it into "
+            f"{height} × {width} at index {index}; crop the image or cut it into "
             f"tiles",
             height=height,
             width=width,
             limit=MAX_RATIO,
         )
-    return caps, vision, scale
+    if not is_empty:
+        return caps, vision, scale
+    all_caps, all_vision = np.zeros((2, count), dtype=np.int64)
+    all_caps[places], all_vision[places] = caps, vision
+    return all_caps, all_vision, scale
+
+
+def most_images_of(model: ModelProfile, *, as_addresses: bool = False) -> int | None:
+    """
+    Give how many images one request takes, whatever they cost; None without a limit.
+
+    Parameters
+    ----------
+    model : ModelProfile
+        Model that will read them.
+    as_addresses : bool
+        Whether all go as addresses; else all go as data URIs.
+
+    Examples
+    --------
+    >>> model = get_model("qwen3-vl-plus")
+    >>> most_images_of(model), most_images_of(model, as_addresses=True)
+    (250, 256)
+    """
+    limits = [model.max_images, None if as_addresses else model.max_data_uris]
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def told_most(model: ModelProfile, most_images: int) -> str:
+    """Tell how many images one request takes, and whether addresses would be more."""
+    more = " as data URIs" if most_images != model.max_images else ""
+    return f"{model.name} takes at most {most_images} images a request{more}"
 
 
 def floors_refused(
@@ -326,7 +384,7 @@ def floors_refused(
     reasons = []
     if most_images is not None and count > most_images:
         fits = min(fits, most_images)
-        reasons.append(f"{model.name} takes at most {most_images} images a request")
+        reasons.append(told_most(model, most_images))
     if sums[-1] >= limit:
         reasons.append("not even the floors fit")
     if n_fixed:

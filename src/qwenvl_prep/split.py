@@ -9,7 +9,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from qwenvl_prep.data_uri import data_uri_length
-from qwenvl_prep.errors import BudgetError
+from qwenvl_prep.errors import FEW, BudgetError, shortened
 from qwenvl_prep.geometry import integer
 from qwenvl_prep.prepare import PreparedImage
 from qwenvl_prep.profiles import DEFAULT_MODEL, ModelProfile, get_model
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from qwenvl_prep.plan import ImagePlan
 
-__all__ = ["body_byte_bound", "known_data_uri_bytes", "split_requests"]
+__all__ = ["body_byte_bound", "counts_of", "known_data_uri_bytes", "split_requests"]
 
 # More than any request of ours has in its body around its texts and its images: the
 # model's name apart, 250 bytes on the longer wire with everything switched on.
@@ -100,7 +100,7 @@ def split_requests(
     profile = get_model(model)
     taken = integer("taken", taken, least=0)
     body_bytes = integer("body_bytes", body_bytes, least=0)
-    costs = _numbers("tokens", tokens)
+    costs = counts_of("tokens", tokens)
     count = len(costs)
     lengths = _lengths(data_uri_bytes, count)
     cuts = range(count + 1) if keys is None else _cuts(list(keys), count)
@@ -188,7 +188,7 @@ def _sums(numbers: Iterable[int]) -> list[int]:
     return list(accumulate(numbers, initial=0))
 
 
-def _numbers(name: str, values: Iterable[Any]) -> list[int]:
+def counts_of(name: str, values: Iterable[Any]) -> list[int]:
     """Give a column as ints of at least 0; a million of them take no call each."""
     column: list[Any] = values.tolist() if hasattr(values, "tolist") else list(values)
     if not set(map(type, column)) <= {int}:
@@ -206,7 +206,7 @@ def _lengths(values: Iterable[int | None] | None, count: int) -> list[int | None
         raise ValueError(
             f"Expected {count} data_uri_bytes, one an image, but received {len(column)}"
         )
-    known = _numbers("data_uri_bytes", [one for one in column if one is not None])
+    known = counts_of("data_uri_bytes", [one for one in column if one is not None])
     left = iter(known)
     return [None if one is None else next(left) for one in column]
 
@@ -336,8 +336,8 @@ def _refusal(
     taken: int,
     names: Sequence[str] | None,
 ) -> BudgetError:
-    told = "; ".join(_excess(group, limits, names) for group in groups[:10])
-    more = f"; … {len(groups) - 10} more" if len(groups) > 10 else ""
+    told = "; ".join(_excess(group, limits, names) for group in groups[:FEW])
+    more = f"; … {len(groups) - FEW} more" if len(groups) > FEW else ""
     allowed = ", ".join(limit.allowed for limit in limits)
     called = names or [f"image {index + 1}" for index in range(len(tokens))]
     indices = [index for group in groups for index in group]
@@ -356,7 +356,7 @@ def _refusal(
 def _excess(group: range, limits: list[_Limit], names: Sequence[str] | None) -> str:
     """Name a group, and tell each limit that it is above, with the sum."""
     first, last = group[0], group[-1]
-    name = f" ({names[first]})" if names else ""
+    name = f" ({shortened(names[first])})" if names else ""
     called = (
         f"image {first + 1}{name}"
         if first == last

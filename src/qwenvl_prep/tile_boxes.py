@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations, product
+from numbers import Real
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from qwenvl_prep.coordinates import Box
@@ -60,7 +61,7 @@ def merge_boxes(
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         If there is not one answer for each tile, *min_iou* is out of range, or these
         are no boxes.
 
@@ -76,12 +77,14 @@ def merge_boxes(
     >>> [one.label for one in merge_boxes(plan, [upper, lower])]
     ['cat', 'dog']
     """
+    if not isinstance(min_iou, Real):
+        raise TypeError(f"Expected a number for min_iou but received {min_iou!r}")
     if isinstance(min_iou, bool) or not 0 < min_iou <= 1:
         raise ValueError(
             f"Expected min_iou above 0 and up to 1 but received {min_iou!r}"
         )
     maps = _maps(tiles)
-    answers = [list(boxes) for boxes in found]
+    answers = _answers(found)
     if len(answers) != len(maps):
         raise ValueError(
             f"Expected what was found in each of {len(maps)} tiles but received "
@@ -136,6 +139,30 @@ class _Thing:
             max(one[2] for one in corners),
             max(one[3] for one in corners),
         )
+
+
+def _answers(found: Any) -> list[list[Box]]:
+    """Give the boxes of each tile, and refuse what is none."""
+    answers = []
+    for boxes in _each_of("answers, one for each tile,", found):
+        answers.append(_each_of("the boxes found in a tile", boxes))
+        for box in answers[-1]:
+            if not isinstance(box, Box):
+                raise TypeError(
+                    f"Expected each thing found in a tile as a Box, as parse_boxes "
+                    f"gives it, but received {type(box).__name__}; Box('', ...) has "
+                    f"no label"
+                )
+    return answers
+
+
+def _each_of(what: str, values: Any) -> list[Any]:
+    try:
+        return list(values)
+    except TypeError as exc:
+        raise TypeError(
+            f"Expected {what} but received {type(values).__name__}"
+        ) from exc
 
 
 def _maps(tiles: TilePlan | Sequence[PreparedTile]) -> list[CoordinateMap]:

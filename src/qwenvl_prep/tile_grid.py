@@ -39,6 +39,8 @@ class Grid:
         What each tile is resized to, multiples of the model's factor.
     tokens : int
         Billed tokens of all tiles, with their markers.
+    vision_tokens : int
+        The same without the markers, which is what a budget counts.
     scale : float
         Sent over original, at most 1; a side that one tile covers alone counts as 1
         where it is only rounded to the model's grid.
@@ -51,6 +53,7 @@ class Grid:
     sent_height: int
     sent_width: int
     tokens: int
+    vision_tokens: int
     scale: float
 
 
@@ -70,7 +73,8 @@ class GridRules:
     max_tiles : int
         Tiles, at most.
     max_tokens : int or None
-        Billed tokens of all tiles together, at most.
+        Vision tokens of all tiles together, at most; markers come on top, as for
+        one image.
     """
 
     model: ModelProfile
@@ -122,7 +126,7 @@ def cheapest_grid(
     height: int, width: int, rules: GridRules, scale: float
 ) -> Grid | None:
     """
-    Give the grid of fewest tokens that reaches a scale, up to 1.
+    Give the grid of fewest vision tokens that reaches a scale, up to 1.
 
     Returns
     -------
@@ -168,7 +172,7 @@ def _search(
     best: Grid | None = None
 
     def rank(grid: Grid) -> tuple[float, int, int]:
-        costs = -grid.tokens, -grid.rows * grid.columns
+        costs = -grid.vision_tokens, -grid.rows * grid.columns
         return (grid.scale, *(costs if is_cheapest else reversed(costs)))
 
     def is_beaten(rows: int, columns: int) -> bool:
@@ -181,7 +185,7 @@ def _search(
         if best.scale < goal:
             return False
         if is_cheapest:
-            return least > best.tokens
+            return least > best.vision_tokens
         return rows * columns > best.rows * best.columns
 
     for columns in range(1, rules.max_tiles + 1):
@@ -204,12 +208,11 @@ def _search(
 def _least_tokens(
     height: int, width: int, rows: int, columns: int, rules: GridRules, scale: float
 ) -> float:
-    """Give tokens that no grid of so many rows and columns is below at a scale."""
+    """Give vision tokens that no such grid is below at a scale."""
     area = (height + (rows - 1) * rules.overlap) * (
         width + (columns - 1) * rules.overlap
     )
-    squares = area * (scale * LEAST_ROUNDED / rules.model.factor) ** 2
-    return squares + rows * columns * rules.model.marker_tokens
+    return area * (scale * LEAST_ROUNDED / rules.model.factor) ** 2
 
 
 def _most_squares(tiles: int, rules: GridRules) -> int:
@@ -217,7 +220,7 @@ def _most_squares(tiles: int, rules: GridRules) -> int:
     most = rules.cap_pixels // rules.model.factor**2
     if rules.max_tokens is None:
         return most
-    return min(most, rules.max_tokens // tiles - rules.model.marker_tokens)
+    return min(most, rules.max_tokens // tiles)
 
 
 def _grid(
@@ -256,6 +259,7 @@ def _grid(
         sent_height=down * model.factor,
         sent_width=across * model.factor,
         tokens=rows * columns * (down * across + model.marker_tokens),
+        vision_tokens=rows * columns * down * across,
         scale=scale,
     )
 

@@ -124,7 +124,7 @@ class TilePlan:
     model : ModelProfile
         Model that will read the tiles.
     options : PlanOptions
-        What was asked for; ``max_tokens`` is that of all tiles together.
+        What was asked for; ``max_tokens`` are the vision tokens of all tiles.
     overlap : int
         Pixels of the picture that neighbours share, at least.
     min_scale : float
@@ -239,8 +239,8 @@ def plan_tiles(
         else is decoded as a whole, three bytes a pixel, before it is cut.
     **options
         The attributes of :class:`PlanOptions`, with two differences: ``max_tokens``
-        is the budget of all tiles together, vision tokens and markers, and
-        ``encoding="keep"`` is refused.
+        is the budget of the vision tokens of all tiles together, their markers on
+        top, and ``encoding="keep"`` is refused.
 
     Returns
     -------
@@ -363,8 +363,8 @@ def tile_plan(
     _check_mendable(source.name, wanted.model, findings)
     height, width = info.upright_height, info.upright_width
     budget, image = wanted.options.max_tokens, _in_one_piece(info, wanted, source)
-    whole = image.tokens if image is not None else None
-    if image is not None and budget is not None and image.tokens > budget:
+    whole = image.vision_tokens if image is not None else None
+    if image is not None and budget is not None and image.vision_tokens > budget:
         image = None
     is_whole = not is_cut_as_read(info, wanted.options)
     if image is not None:
@@ -463,7 +463,7 @@ def _grid(
     """
     Give the best grid, or refuse what it would make of the text.
 
-    *whole* are the tokens of the picture in one piece, where that is legal.
+    *whole* are the vision tokens of the picture in one piece, where that is legal.
     """
     rules, least = wanted.rules, wanted.min_scale
     best = best_grid(height, width, rules)
@@ -475,11 +475,11 @@ def _grid(
     fits = f"what fits shows {scale:.3f}" if best else "nothing fits"
     enough = [whole] if whole is not None else []
     if cheapest is not None:
-        enough.append(cheapest.tokens)
+        enough.append(cheapest.vision_tokens)
     if enough and rules.max_tokens is not None:
         raise LegibilityError(
             f"Expected tiles of {name} at {least:g} of its size or more within "
-            f"{rules.max_tokens:,} tokens but they take {min(enough):,}, and "
+            f"{rules.max_tokens:,} vision tokens but they take {min(enough):,}, and "
             f"{fits}; raise max_tokens, or lower min_scale if its text is large",
             scale=scale,
             min_scale=least,

@@ -123,11 +123,15 @@ def test_tiny_images_stop_at_the_model_s_count():
         assert caught.value.needed == count * 66 + 17
         assert caught.value.needed < caught.value.limit
     model = qp.get_model("qwen3-vl-plus")
-    assert fit_items([("a", 66)] * 256, model=model).total == 256 * 66 + 17
-    with pytest.raises(BudgetError, match="at most 256 images") as caught:
-        fit_items([("a", 66)] * 257, model=model)
+    with pytest.raises(BudgetError, match="at most 250 images a request as data"):
+        fit_items([("a", 66)] * 251, model=model)
+    addresses = fit_items([("a", 66)] * 256, model=model, as_addresses=True)
+    assert addresses.total == 256 * 66 + 17
+    with pytest.raises(BudgetError, match=r"at most 256 images a request\. ") as caught:
+        fit_items([("a", 66)] * 257, model=model, as_addresses=True)
     assert caught.value.fits == 256
-    assert qp.count_fitting([1] * 1000, model="qwen3-vl-plus") == 256
+    assert qp.count_fitting([1] * 1000, model=model, as_addresses=True) == 256
+    assert qp.count_fitting([1] * 1000, model=model) == 250
     # The seed's models know no such count.
     assert qp.count_fitting([1] * 1000) == 1000
 
@@ -141,6 +145,67 @@ def test_count_fitting_counts_from_the_first():
     assert qp.count_fitting([1227] * 25, taken=44) == 25
     assert qp.count_fitting([1227] * 25, taken=45) == 24
     assert qp.count_fitting([1], taken=40_000) == 0
+
+
+@pytest.mark.parametrize("count", [249, 250, 251, 255, 257])
+@pytest.mark.parametrize("model", ["qwen3-vl-plus", "qwen-vl-max"])
+def test_all_ways_to_count_agree(count, model):
+    """Prove that counts, sizes and pictures meet the same limits."""
+    profile = qp.get_model(model)
+    picture = np.broadcast_to(np.uint8(0), (64, 64))
+    each = qp.plan(picture, model=model).tokens
+    fits = qp.count_fitting([each] * count, model=model, taken=profile.template_tokens)
+    for way in (
+        lambda: qp.fit([picture] * count, model=model),
+        lambda: fit_items([("a", each)] * count, model=profile),
+        lambda: qp.fit_sizes([64] * count, [64] * count, model=model),
+    ):
+        if fits == count:
+            way()
+            continue
+        with pytest.raises(BudgetError) as caught:
+            way()
+        assert caught.value.fits == fits
+
+
+@pytest.mark.parametrize(
+    ("tokens", "taken", "wrong"),
+    [
+        ([-5, 3], 0, ValueError),
+        ([40_000, -5], 0, ValueError),
+        ([1.5], 0, TypeError),
+        (["a"], 0, TypeError),
+        ([True], 0, TypeError),
+        (np.array([1.5]), 0, TypeError),
+        ([5], -1, ValueError),
+        ([5], 1.5, TypeError),
+    ],
+)
+def test_count_fitting_checks_its_numbers(tokens, taken, wrong):
+    """Prove that what is no number of tokens is told in our words."""
+    with pytest.raises(wrong, match="Expected"):
+        qp.count_fitting(tokens, taken=taken)
+    if not taken:
+        with pytest.raises(wrong, match="Expected"):
+            fit_items([("a", one) for one in tokens], model=qp.get_model("qwen-vl-max"))
+
+
+def test_messages_of_many_images_stay_short():
+    """Prove that a message lists a few, and the error has all."""
+    names = [f"{'folder/' * 20}{index}.png" for index in range(50)]
+    with pytest.raises(ImagesRefusedError) as caught:
+        qp.fit(names)
+    assert len(str(caught.value)) <= 300
+    assert "image 3: " in str(caught.value)
+    assert "… 47 more" in str(caught.value)
+    assert [name for _, name, _ in caught.value.refused] == names
+    with pytest.raises(BudgetError) as told:
+        fit_items([(name, 1_000) for name in names], model=qp.get_model("qwen-vl-max"))
+    message = str(told.value)
+    assert "/2.png 1,000, … 47 more)" in message
+    assert "/3.png" not in message
+    assert len(message) <= 450
+    assert [name for name, _ in told.value.items] == names
 
 
 def test_every_refused_image_is_carried():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import math
+import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -321,6 +323,80 @@ def test_clamping_is_on_unless_switched_off():
     assert HALF.to_sent((-9, 0, 2000, 400), clamp=False) == (-4.5, 0, 1000, 200)
 
 
+def test_clamped_coordinates_are_floats():
+    """What lies on the edge is no other kind of number than the rest."""
+    for where in (HALF, turned(6), turned(3)):
+        for moved in (
+            where.to_original((-9, -9, 6000, 6000)),
+            where.to_sent((-9, -9, 6000, 6000)),
+            where.to_original((-9, 6000), stored=True),
+        ):
+            assert set(map(type, moved)) == {float}
+
+
+ITSELF: list = []
+ITSELF.append(ITSELF)
+DEEP: list = []
+for _ in range(100_000):
+    DEEP = [DEEP]
+
+
+@pytest.mark.parametrize(
+    ("boxes", "how"),
+    [
+        ((10**400, 1, 2, 3), {}),
+        ((10**6000, 1, 2, 3), {}),
+        (ITSELF, {}),
+        (DEEP, {}),
+        ((1.7e308, 1, 2, 3), {"clamp": False}),
+        ((1.7e308, 1, 2, 3), {"clamp": False, "outward": True}),
+        ((1e300, 1, 2, 3), {"clamp": False, "outward": True}),
+        (np.array([[1.7e308, 1, 2, 3]]), {"clamp": False}),
+        (np.array([[1e300, 1, 2, 3]]), {"clamp": False, "outward": True}),
+    ],
+    ids=range(9),
+)
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_what_no_number_holds_is_refused(boxes, how, orientation):
+    """Numbers beyond floats and lists without an end are told in our words."""
+    where = replace(turned(orientation), seen_height=7, seen_width=7)
+    with pytest.raises(ValueError, match="Expected"):
+        where.to_original(boxes, **how)
+
+
+def test_far_numbers_are_clamped():
+    """Where everything is moved onto the edge, no size is too large."""
+    far = (-1.7e308, 0, 1.7e308, 1e300)
+    assert HALF.to_original(far) == (0, 0, 1000, 400)
+    assert HALF.to_original(np.array([far])).tolist() == [[0, 0, 1000, 400]]
+    assert HALF.to_sent(np.array([far])).tolist() == [[0, 0, 500, 200]]
+    assert HALF.to_original(far, outward=True) == (0, 0, 1000, 400)
+
+
+@pytest.mark.parametrize(
+    "inside", [Box("", (1, 2)), [(1, 2, 3, 4)], (), None, np.zeros((1, 4))], ids=str
+)
+def test_a_box_holds_one_box(inside):
+    """What a Box holds is the numbers of one, not a list of more."""
+    with pytest.raises(TypeError, match="in a Box but received"):
+        HALF.to_original([Box("cat", inside)])
+
+
+def test_small_integers_of_numpy_place_a_crop():
+    """Sums of eight bits do not overflow."""
+    where = HALF.as_crop(
+        np.uint8(200),
+        np.uint8(0),
+        height=3000,
+        width=np.uint16(1000),
+        original_height=np.int32(3200),
+        original_width=1000,
+    )
+    assert where.to_original((0, 0, 500, 200)) == (0.0, 200.0, 1000.0, 3200.0)
+    with pytest.raises(ValueError, match="height of at most"):
+        HALF.as_crop(0, 0, original_height=10**400, original_width=1000)
+
+
 def test_corners_keep_their_order():
     """A wrong answer is not silently made a right one."""
     assert HALF.to_original((30, 40, 10, 20)) == (60, 80, 20, 40)
@@ -494,6 +570,50 @@ def test_broken_replies(text):
         parse_boxes(text)
     assert (told.value.boxes, told.value.promised) == (whole, 2)
     assert parse_boxes(text, on_broken="skip") == whole
+
+
+@pytest.mark.parametrize(
+    ("text", "boxes"),
+    [
+        (
+            '{"objects":[{"bbox_2d":[1,2,3,4],"attrs":{"c":1}}]}',
+            (Box("", (1, 2, 3, 4)),),
+        ),
+        (
+            '{"attrs":{"c":{}},"bbox_2d":[1,2,3,4],"x":[{},{}],"label":"cat"}',
+            (Box("cat", (1, 2, 3, 4)),),
+        ),
+        (
+            '{"bbox":[1,2,3,4],"label":"}{","x":[{"bbox":[5,6,7,8],"label":"eye"}]}',
+            (Box("}{", (1, 2, 3, 4)), Box("eye", (5, 6, 7, 8))),
+        ),
+        # What is broken around or inside does not hide what is whole.
+        ('use {x\n{"bbox":[1,2,3,4],"a":{}}', (Box("", (1, 2, 3, 4)),)),
+        ('{"a":"{\n{"bbox":[1,2,3,4],"a":{}}', (Box("", (1, 2, 3, 4)),)),
+        ('{"bbox":[1,2,3,4],"a":{oops}}', (Box("", (1, 2, 3, 4)),)),
+        ('{"a":' * 20_000 + '{"bbox":[1,2,3,4]}', (Box("", (1, 2, 3, 4)),)),
+        (
+            '{"a":' * 20_000 + '{"bbox":[1,2,3,4],"b":{}}' + "}" * 20_000,
+            (Box("", (1, 2, 3, 4)),),
+        ),
+    ],
+    ids=range(8),
+)
+def test_objects_inside_each_other(text, boxes):
+    """A box is read however deep it lies, also where others lie in its object."""
+    assert parse_boxes(text) == boxes
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ['{\\"', '{"', '{"{ " "', '{"a":', '{"{"  ', '{"\\', '{"a":{}', '{"x":[{},', "{"],
+)
+@pytest.mark.parametrize("end", ["", "}"])
+def test_no_reply_takes_long(piece, end):
+    """One pass: what is repeated a hundred thousand times is read in a moment."""
+    start = time.process_time()
+    assert parse_boxes(piece * 100_000 + end * 100_000) == ()
+    assert time.process_time() - start < 5
 
 
 def test_parse_boxes_takes_text_only():

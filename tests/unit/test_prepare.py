@@ -10,6 +10,7 @@ import importlib
 import io
 import itertools
 import os
+import pickle
 import struct
 import subprocess
 import sys
@@ -944,6 +945,43 @@ def test_many_yields_errors_in_place(tmp_path, photo, encoded):
         SourceError,
         PreparedImage,
     ]
+
+
+def test_errors_tell_their_source(tmp_path, photo, encoded):
+    """A refusal names its input, also after pickle, and its message stays."""
+    empty, short = tmp_path / "empty.png", tmp_path / "short.jpg"
+    empty.write_bytes(b"")
+    short.write_bytes(encoded(photo, "JPEG")[:500])
+    none = tmp_path / "none.png"
+    todo = [
+        empty,
+        str(none),
+        short,
+        "https://example.org/cat.png?Signature=secret",
+        None,
+        np.zeros((5, 56), np.uint8),
+        io.BytesIO(b""),
+    ]
+    refused = list(prepare_many(todo, workers=2))
+    assert [one.source_name for one in refused] == [
+        str(empty),
+        str(none),
+        str(short),
+        "https://example.org/cat.png",
+        "image 5",
+        "pixels",
+        "file",
+    ]
+    assert not str(refused[0]).startswith(str(empty))
+    for one, source in zip(refused[:4], todo[:4], strict=True):
+        with pytest.raises(QwenVLPrepError) as caught:
+            prepare(source)
+        for error in (caught.value, pickle.loads(pickle.dumps(one))):
+            assert str(error) == str(one)
+            assert error.source_name == one.source_name
+    with pytest.raises(QwenVLPrepError) as caught:
+        prepare(b"", model="none")
+    assert caught.value.source_name is None
 
 
 def test_many_refuses_a_wrong_call_at_once():

@@ -189,15 +189,44 @@ def test_text_alone_is_told():
 
 def test_too_many_images_are_not_mended_by_shrinking():
     """Prove that a model's number of images holds, and of ours that of data URIs."""
-    with pytest.raises(BudgetError, match="at most 256 images a request") as caught:
-        qp.fit_sizes([64] * 257, [64] * 257, model="qwen3-vl-plus")
+    model = "qwen3-vl-plus"
+    with pytest.raises(BudgetError, match=r"at most 256 images a request\.") as caught:
+        qp.fit_sizes([64] * 257, [64] * 257, model=model, as_addresses=True)
     assert caught.value.fits == 256
     assert caught.value.needed == 257 * 66 + 17
-    assert qp.fit_sizes([64] * 256, [64] * 256, model="qwen3-vl-plus").scale == 1.0
+    fitted = qp.fit_sizes([64] * 256, [64] * 256, model=model, as_addresses=True)
+    assert fitted.scale == 1.0
+    with pytest.raises(BudgetError, match="at most 250 images a request as") as caught:
+        qp.fit_sizes([64] * 251, [64] * 251, model=model)
+    assert caught.value.fits == 250
+    assert qp.fit_sizes([64] * 250, [64] * 250, model=model).scale == 1.0
     tiny = np.broadcast_to(np.uint8(0), (64, 64))
     with pytest.raises(BudgetError, match="at most 250 images a request"):
         qp.fit([tiny] * 251, model="qwen3-vl-plus", policy="shrink")
     assert qp.fit([tiny] * 250, model="qwen3-vl-plus", policy="shrink").scale == 1.0
+
+
+def test_images_without_any_token_are_left_as_they_are():
+    """Prove that a model whose cap leaves a shape nothing is searched all the same."""
+    model = qp.get_model("qwen-vl-max").replace(
+        factor=32, min_pixels=10_240, max_pixels=15_360, high_resolution_pixels=None
+    )
+    thin = np.broadcast_to(np.uint8(0), (24_219, 623))
+    assert qp.plan(thin, model=model).vision_tokens == 0
+    fitted = qp.fit_sizes([24_219], [623], model=model)
+    assert (fitted.tokens.tolist(), fitted.scale) == ([2], 1.0)
+    # The same of 150:1, beside others that have to shrink.
+    model = model.replace(max_pixels=102_400)
+    heights, widths = [15_000] + [1_280] * 500, [100] + [1_280] * 500
+    text = 3_000
+    others = qp.fit_sizes(heights[1:], widths[1:], model=model, text=text + 2)
+    mixed = qp.fit_sizes(heights, widths, model=model, text=text)
+    assert others.scale < 1
+    assert mixed.scale == others.scale
+    assert mixed.tokens.tolist() == [2, *others.tokens.tolist()]
+    assert mixed.caps.tolist() == [100, *others.caps.tolist()]
+    with pytest.raises(AspectRatioError, match="11 × 2300 at index 1"):
+        qp.fit_sizes([15_000, 11], [100, 2_300], model=model)
 
 
 def test_refused_images_are_carried_all_the_same():

@@ -150,7 +150,7 @@ def test_a_refusal_names_the_limit_that_was_met():
     for part in ("520,000 tokens", "260 images", "260 data URIs", "bytes. Lower"):
         assert part in message
     many = [40_000] * 12
-    with pytest.raises(BudgetError, match=r"… 2 more\. Lower"):
+    with pytest.raises(BudgetError, match=r"… 9 more\. Lower"):
         split_requests(many)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import subprocess
 import sys
@@ -118,7 +119,16 @@ def test_a_budget_takes_the_scale_down_and_then_refuses():
     picture = np.zeros((20_000, 1_080), np.uint8)
     free = qp.plan_tiles(picture, model=MODEL)
     tight = qp.plan_tiles(picture, model=MODEL, max_tokens=16_000)
-    assert free.tokens > 16_000 >= tight.tokens
+    assert free.tokens > 16_000 >= tight.tokens - 2 * len(tight.tiles)
+    # The markers come on top, as for one image: exactly the vision tokens are enough.
+    vision = free.tokens - 2 * len(free.tiles)
+    assert qp.plan_tiles(picture, model=MODEL, max_tokens=vision) == (
+        dataclasses.replace(
+            free, options=dataclasses.replace(free.options, max_tokens=vision)
+        )
+    )
+    less = qp.plan_tiles(picture, model=MODEL, max_tokens=vision - 1)
+    assert less.tokens - 2 * len(less.tiles) < vision
     assert 0.75 <= tight.scale < 1
     with pytest.raises(LegibilityError, match=r"at 0\.75 of its size") as caught:
         qp.plan_tiles(picture, model=MODEL, max_tokens=9_000)
@@ -251,7 +261,8 @@ def test_every_line_of_a_page_is_whole_somewhere(page, model, asked):
     image, lines = page
     tiles = qp.prepare_tiles(image, model=model, encoding="png", **asked)
     assert len(tiles) > 1
-    assert sum(one.tokens for one in tiles) <= asked.get("max_tokens", 10**9)
+    vision = sum(one.tokens - 2 for one in tiles)  # without the two markers
+    assert vision <= asked.get("max_tokens", 10**9)
     for one in tiles:
         assert one.tile.scale >= asked.get("min_scale", 0.75)
         assert (one.height, one.width) == (one.tile.sent_height, one.tile.sent_width)
@@ -375,7 +386,7 @@ def test_one_tile_may_be_shrunk_by_the_budget(noise):
     (one,) = qp.prepare_tiles(
         noise, model=MODEL, encoding="png", max_tokens=1_400, min_scale=0.5
     )
-    assert one.tokens <= 1_400
+    assert one.tokens - 2 <= 1_400
     assert one.changes[0].startswith("resized 924×2400 → ")
     assert np.array_equal(pixels_of(one.data), cut_by_pillow(noise, one.tile))
 
@@ -555,6 +566,11 @@ def test_prepared_tiles_serve_as_well(two):
 def test_answers_that_do_not_belong_are_refused(two):
     with pytest.raises(ValueError, match="2 tiles but received 1 answer"):
         qp.merge_boxes(two, [[]])
+    for wrong in ([[(1, 2, 3, 4)]] * 2, [None, []], None, [7, []], ["a", []]):
+        with pytest.raises(TypeError, match="Expected"):
+            qp.merge_boxes(two, wrong)
+    with pytest.raises(TypeError, match="min_iou"):
+        qp.merge_boxes(two, [[], []], min_iou="0.5")
     for threshold in (0, 1.5, True):
         with pytest.raises(ValueError, match="min_iou"):
             qp.merge_boxes(two, [[], []], min_iou=threshold)
