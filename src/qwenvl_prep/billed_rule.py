@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from qwenvl_prep.geometry import smart_resize
 from qwenvl_prep.profiles import DEFAULT_MODEL, get_model, list_models
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from qwenvl_prep.profiles import ModelProfile
 
-__all__ = ["UNNAMED", "Correction", "CountRule", "Sized", "corrections", "rule_of"]
+__all__ = [
+    "UNNAMED",
+    "Correction",
+    "CountRule",
+    "Sized",
+    "corrections",
+    "model_table",
+    "rule_of",
+]
 
 # The model of records that name none.
 UNNAMED = "unnamed"
@@ -23,15 +34,21 @@ UNNAMED = "unnamed"
 # Sizes of a request's images, and the image tokens billed for them.
 Sized = tuple[tuple[tuple[int, int], ...], int]
 
+# What follows a model's name where its other cap is meant.
+_WITH_HIGH = " with high resolution"
+
 # What no published model uses, but a bill could be made by.
 _FACTORS = (28, 32)
 _MIN_TOKENS = (3, 4, 64)
 _MARKERS = (2, 0, 1, 3, 4)
 _LARGEST_CAP = 65_536
 
-# Searching caps costs about 40 counts a bill and combination; so many different
-# bills decide it, and all of them check it.
-_SEARCHED = 200
+# Searching caps counts every size some hundred times, 0.3 ms; so many different sizes
+# decide it, in bills that hold few of them first, and all bills check it.
+_SEARCHED = 2_000
+
+# The same with equal sizes counted once: (size, how often), and the billed tokens.
+_Grouped = tuple[tuple[tuple[tuple[int, int], int], ...], int]
 
 
 class CountRule(NamedTuple):
@@ -44,8 +61,16 @@ class CountRule(NamedTuple):
 
     def tokens(self, sizes: Iterable[tuple[int, int]]) -> int | None:
         """Count the images of a request; None where no rule has an answer."""
+        grouped = Counter((height, width) for height, width in sizes)
+        tokens = self.vision_tokens(grouped.items())
+        return None if tokens is None else tokens + self.marker_tokens * grouped.total()
+
+    def vision_tokens(
+        self, grouped: Iterable[tuple[tuple[int, int], int]]
+    ) -> int | None:
+        """Count images given as (size, how often), without their markers."""
         total = 0
-        for height, width in sizes:
+        for (height, width), times in grouped:
             try:
                 resized = smart_resize(
                     height,
@@ -57,7 +82,7 @@ class CountRule(NamedTuple):
             except ValueError:  # a ratio above 200:1, an area that leaves 64 bits
                 return None
             squares = (resized[0] // self.factor) * (resized[1] // self.factor)
-            total += squares + self.marker_tokens
+            total += squares * times
         return total
 
 
@@ -84,10 +109,10 @@ class Correction:
         How many bills it gives to the token, of how many with sizes.
     base : str
         Known model to start from: the model itself, or one alike where it is unknown.
-    changes : dict of str to (int or None)
-        What :meth:`ModelProfile.replace` takes: the numbers that differ from the
-        profile of *base*.  With another factor, the cap of the other resolution is
-        taken over from the first of *alike*; the bills do not show it.
+    numbers : tuple of (str, int or None)
+        Names and values of the fields that differ from the profile of *base*.  With
+        another factor, the cap of the other resolution is taken over from the first
+        of *alike*; the bills do not show it.
     """
 
     model: str
@@ -99,7 +124,12 @@ class Correction:
     explained: int
     bills: int
     base: str
-    changes: dict[str, int | None]
+    numbers: tuple[tuple[str, int | None], ...]
+
+    @property
+    def changes(self) -> Mapping[str, int | None]:
+        """What :meth:`ModelProfile.replace` takes: *numbers* as a mapping."""
+        return MappingProxyType(dict(self.numbers))
 
     @property
     def is_complete(self) -> bool:
@@ -107,35 +137,64 @@ class Correction:
         return self.explained == self.bills
 
     @property
-    def sentence(self) -> str:
-        """What was found, and how to use it, for a person."""
-        square = self.rule.factor**2
-        cap = f"{self.rule.max_pixels // square:,}"
-        if self.least_cap is not None:
-            most = "or more" if self.most_cap is None else f"to {self.most_cap:,}"
-            if self.least_cap != self.most_cap:
-                cap = f"{cap} (any of {self.least_cap:,} {most} would do)"
-        what = (
-            f"factor {self.rule.factor}, {self.rule.min_pixels // square} to {cap} "
-            f"tokens an image, {self.rule.marker_tokens} markers"
-        )
-        alike = f", as {_listed(self.alike)}" if self.alike else ""
+    def finding(self) -> str:
+        """What was found, for a person."""
+        bills = "bill" if self.bills == 1 else "bills"
+        alike = f"as {_listed(self.alike)} " if self.alike else ""
+        what = f"({self._what()})" if self.alike else f"by {self._what()}"
         high = " with high resolution" if self.high_resolution else ""
+        is_named = self.model != UNNAMED
+        who = f"{self.model} bills" if is_named else "Records without a model bill"
+        return (
+            f"{who}{high} {alike}{what}: explains "
+            f"{self.explained:,} of {self.bills:,} {bills}"
+        )
+
+    @property
+    def sentence(self) -> str:
+        """What was found, and how to use it in Python."""
         numbers = [
             f"{name}={value:_}" if value else f"{name}={value}"
-            for name, value in self.changes.items()
+            for name, value in self.numbers
         ]
-        is_named = self.model not in (self.base, UNNAMED)
-        own = [f"name={self.model!r}"] if is_named else []
-        words = ", ".join(own + numbers)
-        bills = "bill" if self.bills == 1 else "bills"
-        use = f"get_model({self.base!r})"
-        if words:
-            use = f"{use}.replace({words})"
-        who = "A model that no record names" if self.model == UNNAMED else self.model
+        if self.model == UNNAMED and self.alike:
+            # A whole model explains it; its single numbers are no help.
+            use = f"model={self._like()!r}"
+        else:
+            use = f"get_model({self.base!r})"
+            own = [f"name={self.model!r}"] if self._is_new() else []
+            if own or numbers:
+                use = f"{use}.replace({', '.join(own + numbers)})"
+        return f"{self.finding}; use {use}"
+
+    @property
+    def table(self) -> str:
+        """
+        The same for the file that ``QWENVL_PREP_MODELS`` names, as TOML.
+
+        Empty where the bills name no model.
+        """
+        if self.model == UNNAMED:
+            return ""
+        return model_table(
+            self.model, self.numbers, like=self.base if self._is_new() else None
+        )
+
+    def _is_new(self) -> bool:
+        return self.model not in (self.base, UNNAMED)
+
+    def _like(self) -> str:
+        return self.alike[0].removesuffix(_WITH_HIGH)
+
+    def _what(self) -> str:
+        square = self.rule.factor**2
+        cap = f"{self.rule.max_pixels // square:,}"
+        if self.least_cap is not None and self.least_cap != self.most_cap:
+            most = "or more" if self.most_cap is None else f"to {self.most_cap:,}"
+            cap = f"{cap} (any of {self.least_cap:,} {most} would do)"
         return (
-            f"{who} bills{high} by {what}{alike}: explains {self.explained:,} of "
-            f"{self.bills:,} {bills}; use {use}"
+            f"factor {self.rule.factor}, {self.rule.min_pixels // square} to {cap} "
+            f"tokens, {self.rule.marker_tokens} markers"
         )
 
     def __repr__(self) -> str:
@@ -184,24 +243,27 @@ def corrections(
     --------
     >>> from qwenvl_prep import get_model
     >>> known = get_model("qwen-vl-max")
-    >>> corrections("qwen-vl-max", known, [(((1365, 2048),), 2503)])[0].changes
-    {'factor': 32, 'min_pixels': ..., 'max_pixels': 2621440, ...}
+    >>> corrections("qwen-vl-max", known, [(((1365, 2048),), 2503)])[0].numbers
+    (('factor', 32), ('min_pixels', ...), ('max_pixels', 2621440), ...)
     """
-    counted = Counter(bills)
+    counted = Counter(
+        (tuple(sorted(Counter(sizes).items())), billed) for sizes, billed in bills
+    )
     total = counted.total()
     own = None
     if profile is not None and not (
         high_resolution and profile.high_resolution_pixels is None
     ):
         own = rule_of(profile, high_resolution=high_resolution)
-    by_own = 0 if own is None else _explained(own, counted)
+    by_own = 0 if own is None else _Counts(counted).explained(own)
     if not counted or by_own == total:
         return ()
     known = _known_rules()
+    counts = _Counts(counted)
     rings: list[list[_Found]] = [
-        [_Found(rule, _explained(rule, counted), None, None) for rule in known],
+        [_Found(rule, counts.explained(rule), None, None) for rule in known],
         [
-            _Found(rule, _explained(rule, counted), None, None)
+            _Found(rule, counts.explained(rule), None, None)
             for one in known
             for rule in (one._replace(marker_tokens=count) for count in _MARKERS)
             if rule not in known
@@ -210,7 +272,7 @@ def corrections(
     best: list[_Found] = []
     for ring in (*rings, None):
         # The third ring is costly, and needed only where nothing published explains.
-        found = _searched(counted, own) if ring is None else ring
+        found = _searched(counted, counts, own) if ring is None else ring
         best += found
         complete = [one for one in found if one.explained == total]
         if complete:
@@ -231,12 +293,28 @@ class _Found(NamedTuple):
     most_cap: int | None
 
 
-def _explained(rule: CountRule, counted: Counter[Sized]) -> int:
-    return sum(
-        times
-        for (sizes, billed), times in counted.items()
-        if rule.tokens(sizes) == billed
-    )
+class _Counts:
+    """Vision tokens of bills by a rule; rules that differ in markers share them."""
+
+    def __init__(self, counted: Counter[_Grouped]) -> None:
+        self._counted = counted
+        self._known: dict[CountRule, list[int | None]] = {}
+        self._images = [sum(n for _, n in sizes) for sizes, _ in counted]
+
+    def explained(self, rule: CountRule) -> int:
+        """Give how many bills a rule gives to the token."""
+        bare = rule._replace(marker_tokens=0)
+        if bare not in self._known:
+            self._known[bare] = [
+                rule.vision_tokens(sizes) for sizes, _ in self._counted
+            ]
+        return sum(
+            times
+            for ((_, billed), times), tokens, images in zip(
+                self._counted.items(), self._known[bare], self._images, strict=True
+            )
+            if tokens is not None and tokens + images * rule.marker_tokens == billed
+        )
 
 
 def _known_rules() -> dict[CountRule, tuple[str, ...]]:
@@ -247,19 +325,33 @@ def _known_rules() -> dict[CountRule, tuple[str, ...]]:
     for profile in list_models():
         if profile.high_resolution_pixels is not None:
             high = rule_of(profile, high_resolution=True)
-            label = f"{profile.name} with high resolution"
+            label = f"{profile.name}{_WITH_HIGH}"
             names.setdefault(high, []).append(label)
     return {rule: tuple(models) for rule, models in names.items()}
 
 
 def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
+    more = f" and {len(names) - 1} more" if len(names) > 2 else ""
+    return names[0] + more if more else " and ".join(names)
 
 
-def _searched(counted: Counter[Sized], own: CountRule | None) -> list[_Found]:
+def _sampled(counted: Counter[_Grouped]) -> list[_Grouped]:
+    """Give the bills that a search can afford."""
+    sample = []
+    left = _SEARCHED
+    for bill in sorted(counted, key=lambda bill: len(bill[0])):
+        left -= len(bill[0])
+        if left < 0:
+            break
+        sample.append(bill)
+    return sample
+
+
+def _searched(
+    counted: Counter[_Grouped], counts: _Counts, own: CountRule | None
+) -> list[_Found]:
     """Search caps that no model publishes; the published ones failed."""
-    sample = list(counted)[:_SEARCHED]
+    sample = [_Bill(*bill, counted[bill]) for bill in _sampled(counted)]
     found = []
     for marker in _MARKERS:
         for factor in _FACTORS:
@@ -268,7 +360,7 @@ def _searched(counted: Counter[Sized], own: CountRule | None) -> list[_Found]:
                 mins.add(own.min_pixels)
             for least in sorted(mins):
                 base = CountRule(factor, least, least, marker)
-                found += list(_best_cap(base, sample, counted, own))
+                found += list(_best_cap(base, sample, counts, own))
         if any(one.explained == counted.total() for one in found):
             # Fewer markers with another cap could do too, but two are known.
             break
@@ -286,10 +378,31 @@ def _without_doubles(found: list[_Found]) -> list[_Found]:
     return [one for one in kept.values() if one.explained]
 
 
+class _Bill:
+    """A bill whose counts under many caps are asked for, and kept."""
+
+    def __init__(
+        self, sizes: tuple[tuple[tuple[int, int], int], ...], billed: int, times: int
+    ) -> None:
+        self._sizes = sizes
+        self._known: dict[CountRule, int | None] = {}
+        self._images = sum(n for _, n in sizes)
+        self.billed = billed
+        self.times = times
+
+    def tokens(self, rule: CountRule) -> int:
+        """Give the tokens by a rule, 0 where it has no answer."""
+        bare = rule._replace(marker_tokens=0)
+        if bare not in self._known:
+            self._known[bare] = rule.vision_tokens(self._sizes)
+        tokens = self._known[bare]
+        return 0 if tokens is None else tokens + self._images * rule.marker_tokens
+
+
 def _best_cap(
     base: CountRule,
-    sample: Sequence[Sized],
-    counted: Counter[Sized],
+    sample: Sequence[_Bill],
+    counts: _Counts,
     own: CountRule | None,
 ) -> Iterator[_Found]:
     """Find the caps, as a range of vision tokens, that explain most bills."""
@@ -299,8 +412,8 @@ def _best_cap(
     for bill in sample:
         caps = _cap_range(base, bill, lowest)
         if caps is not None:
-            steps[caps[0]] += counted[bill]
-            steps[caps[1] + 1] -= counted[bill]
+            steps[caps[0]] += bill.times
+            steps[caps[1] + 1] -= bill.times
     covered = most = 0
     least_cap = most_cap = 0
     edges = sorted(steps)
@@ -314,18 +427,16 @@ def _best_cap(
     wanted = own.max_pixels // square if own is not None else None
     cap = _roundest(least_cap, most_cap, wanted)
     rule = base._replace(max_pixels=cap * square)
-    yield _Found(
-        rule, _explained(rule, counted), least_cap, None if is_open else most_cap
-    )
+    yield _Found(rule, counts.explained(rule), least_cap, None if is_open else most_cap)
 
 
-def _cap_range(base: CountRule, bill: Sized, lowest: int) -> tuple[int, int] | None:
+def _cap_range(base: CountRule, bill: _Bill, lowest: int) -> tuple[int, int] | None:
     """Give the least and the most cap in tokens under which a bill comes out."""
-    sizes, billed = bill
+    billed = bill.billed
     square = base.factor**2
 
     def counted(cap: int) -> int:
-        return base._replace(max_pixels=cap * square).tokens(sizes) or 0
+        return bill.tokens(base._replace(max_pixels=cap * square))
 
     # Tokens never fall as the cap rises, so both ends are found by halving.
     least = _first(lowest, lambda cap: counted(cap) >= billed)
@@ -397,9 +508,33 @@ def _correction(
         explained=found.explained,
         bills=total,
         base=base.name,
-        changes={
-            name: value
+        numbers=tuple(
+            (name, value)
             for name, value in values.items()
             if getattr(base, name) != value
-        },
+        ),
     )
+
+
+def model_table(
+    model: str, numbers: Iterable[tuple[str, int | None]], *, like: str | None = None
+) -> str:
+    """
+    Write numbers of a model as a table for ``QWENVL_PREP_MODELS``.
+
+    Examples
+    --------
+    >>> print(model_table("qwen9-vl", [("factor", 36)], like="qwen3.7-plus"))
+    [model.qwen9-vl]
+    like = "qwen3.7-plus"
+    factor = 36
+    """
+    # A name with a dot would be a table in a table; JSON text is TOML text too.
+    is_bare = re.fullmatch(r"[A-Za-z0-9_-]+", model)
+    key = model if is_bare else json.dumps(model, ensure_ascii=False)
+    lines = [f"[model.{key}]"]
+    if like is not None:
+        lines.append(f"like = {json.dumps(like, ensure_ascii=False)}")
+    for name, value in numbers:
+        lines.append(f"{name} = {'false' if value is None else format(value, '_')}")
+    return "\n".join(lines)

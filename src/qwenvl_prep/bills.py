@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,9 @@ class Bill:
         The profile that predicted, where it is not the one of that name.
     usage : Usage or None
         Tokens as billed.
+    is_output_known : bool
+        Whether the record tells the tokens of the answer; where it does not, *usage*
+        holds 0 for them.  Image tokens are compared all the same.
     predicted_image_tokens : int or None
         Image tokens as predicted before sending.
     sizes : tuple of (int, int)
@@ -56,6 +60,7 @@ class Bill:
     model: str | None = None
     profile: ModelProfile | None = None
     usage: Usage | None = None
+    is_output_known: bool = True
     predicted_image_tokens: int | None = None
     sizes: tuple[tuple[int, int], ...] = ()
     text_tokens: int | None = None
@@ -88,8 +93,8 @@ def read_bill(record: Any, *, position: int = 1) -> Bill:
 
     Examples
     --------
-    >>> read_bill('{"id": "a", "model": "qwen-vl-max", "usage": {"prompt_tokens": 9}}')
-    Bill(name='a', model='qwen-vl-max', ..., problem='holds no usage')
+    >>> read_bill('{"id": "a", "usage": {"prompt_tokens": 9}}')
+    Bill(name='a', model=None, ..., is_output_known=False, ..., problem='')
     """
     name = f"#{position}"
     if isinstance(record, Bill):
@@ -192,10 +197,12 @@ def _of_mapping(record: Mapping[str, Any], name: str) -> Bill:
         record.get("file"),
     )
     model = record.get("model") or payload.get("model")
+    usage, is_output_known = _usage(record, payload)
     return Bill(
         name=next((one for one in named if isinstance(one, str) and one), name),
         model=model if isinstance(model, str) else None,
-        usage=_usage(record, payload),
+        usage=usage,
+        is_output_known=is_output_known,
         predicted_image_tokens=_count(record.get("predicted_image_tokens")),
         sizes=sizes,
         text_tokens=_count(record.get("text_tokens")),
@@ -215,17 +222,29 @@ def _reason(error: Any, *records: Mapping[str, Any]) -> Any:
     return error
 
 
-def _usage(record: Mapping[str, Any], payload: Mapping[str, Any]) -> Usage | None:
+def _usage(
+    record: Mapping[str, Any], payload: Mapping[str, Any]
+) -> tuple[Usage | None, bool]:
+    """Give the usage of a record, and whether it tells the tokens of the answer."""
     if "billed_input_tokens" in record:
         given = _count(record["billed_input_tokens"])
         made = _count(record.get("billed_output_tokens"))
         images = _count(record.get("billed_image_tokens"))
-        return None if given is None else Usage(given, made or 0, images)
+        if given is None:
+            return None, False
+        return Usage(given, made or 0, images), made is not None
     usage = payload.get("usage")
     if usage is None and ("prompt_tokens" in payload or "input_tokens" in payload):
         usage = payload
+    answer = ("completion_tokens", "output_tokens")
+    is_known = True
+    if isinstance(usage, Mapping) and all(usage.get(name) is None for name in answer):
+        # Image tokens can be compared without those of the answer.
+        usage = {**usage, **dict.fromkeys(answer, 0)}
+        is_known = False
     # Both wires name their fields apart, so one reader knows them all.
-    return event_of({"usage": usage}, "openai").usage
+    found = event_of({"usage": usage}, "openai").usage
+    return found, is_known and found is not None
 
 
 def _sizes(record: Mapping[str, Any]) -> tuple[tuple[tuple[int, int], ...], str]:
@@ -260,8 +279,8 @@ def predicted(bill: Bill) -> int | None:
     try:
         profile = bill.profile or get_model(bill.model or "")
         return sum(
-            billed_tokens(*size, profile, high_resolution=bill.high_resolution)
-            for size in bill.sizes
+            times * billed_tokens(*size, profile, high_resolution=bill.high_resolution)
+            for size, times in Counter(bill.sizes).items()
         )
     except (LookupError, ValueError):
         return None  # an unknown model, no high resolution, a ratio above 200:1

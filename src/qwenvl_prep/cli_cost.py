@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import click
 from qwenvl_prep import cli_steps as steps
 from qwenvl_prep import cli_tables as show
 from qwenvl_prep.billed_rule import UNNAMED
+from qwenvl_prep.bills import Bill, read_bill
 from qwenvl_prep.cli_options import HIGH, INPUTS, JSON, MODEL, QUIET, with_options
 from qwenvl_prep.cost import money, money_places
 from qwenvl_prep.errors import SourceError
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
+    from qwenvl_prep.cost import Cost
     from qwenvl_prep.reconcile import BillCheck, ModelBill
     from qwenvl_prep.scenarios import Scenario
 
@@ -32,6 +35,9 @@ __all__ = ["cost_command", "reconcile_command"]
 
 # Decimals of an amount in a table, at most.
 _PLACES = 6
+
+# Of a file that is no log at all.
+_NO_JSON = "holds no JSON"
 
 # Requests that are listed one by one; the rest are counted.
 _LISTED = 10
@@ -52,8 +58,7 @@ _LISTED = 10
 @click.option(
     "--output-tokens",
     type=click.IntRange(0),
-    default=0,
-    help="Tokens of an answer, as you expect them.",
+    help="Tokens of an answer, as you expect them; 0 if not said.",
 )
 @click.option("--batch", is_flag=True, help="Everything by Batch.")
 @click.option(
@@ -69,7 +74,7 @@ def cost_command(
     compare: str,
     text: str,
     text_tokens: int | None,
-    output_tokens: int,
+    output_tokens: int | None,
     batch: bool,
     together: bool,
 ) -> None:
@@ -97,19 +102,21 @@ def cost_command(
         max_tokens=max_tokens,
         high_resolution=high_resolution,
         text=text if text_tokens is None else text_tokens,
-        output_tokens=output_tokens,
+        output_tokens=output_tokens or 0,
         batch=batch,
         together=together,
+        names=[name for name, _ in infos],
     )
-    names = {f"image {at}": name for at, (name, _) in enumerate(infos, 1)}
     if as_json:
         for row in rows:
-            show.print_json(_scenario_record(row, names))
+            show.print_json(_scenario_record(row))
     else:
         show.print_table(_scenario_table(rows))
     if not quiet:
         _talk_about(rows)
-    refused += [(names[name], error) for name, error in rows[0].refused]
+        if output_tokens is None:
+            steps.talk("Answers are counted as 0 tokens; --output-tokens says more.")
+    refused += rows[0].refused
     steps.finish(refused, as_json=as_json)
     if rows[0].problem and rows[0].images:
         sys.exit(steps.REFUSED)
@@ -165,8 +172,7 @@ def _talk_about(rows: Sequence[Scenario]) -> None:
     steps.talk(
         f"{count} for {first.model.name} in {requests}, each with "
         f"{first.model.template_tokens} tokens of chat template, "
-        f"{_question(first)} and answers of "
-        f"{show.counted(first.output_tokens, 'token')} together."
+        f"{_question(first)} and {_answer(first)}."
     )
     said: list[str] = []
     for row in rows:
@@ -194,7 +200,17 @@ def _question(row: Scenario) -> str:
     return f"text of {bound}{show.counted(row.text.count, 'token')}"
 
 
-def _scenario_record(row: Scenario, names: dict[str, str]) -> dict[str, Any]:
+def _answer(row: Scenario) -> str:
+    """Give the tokens of each answer, and of all where there are several."""
+    if not row.requests:
+        return "an answer"
+    each = show.counted(row.output_tokens // row.requests, "token")
+    is_sum = row.requests > 1 and row.output_tokens
+    together = f" ({row.output_tokens:,} in all)" if is_sum else ""
+    return f"an answer of {each}{together}"
+
+
+def _scenario_record(row: Scenario) -> dict[str, Any]:
     cost = row.cost
     return {
         "label": row.label,
@@ -221,9 +237,7 @@ def _scenario_record(row: Scenario, names: dict[str, str]) -> dict[str, Any]:
         "price_confidence": None if cost is None else cost.confidence,
         "notes": [] if cost is None else list(cost.notes()),
         "problem": row.problem or None,
-        "refused": [
-            show.error_record(names[name], error) for name, error in row.refused
-        ],
+        "refused": [show.error_record(name, error) for name, error in row.refused],
     }
 
 
@@ -241,10 +255,13 @@ def reconcile_command(
     record cannot be read, or nothing can be compared.
     """
     fallback = None if model is None else steps.profile_of(model)
-    records = [record for name in files for record in _records(name)]
-    if not records:
+    bills = [bill for name in files for bill in _bills(name, is_one=len(files) == 1)]
+    if not bills:
         raise SourceError("Expected records of usage but the files are empty")
-    told = reconcile(records, model=fallback)
+    if all(bill.problem == _NO_JSON for bill in bills):
+        names = ", ".join(bill.name for bill in bills)
+        raise SourceError(f"Expected JSON, one record a line, but {names} {_NO_JSON}")
+    told = reconcile(bills, model=fallback)
     if as_json:
         for check in told.checks:
             show.print_json(_check_record(check))
@@ -262,7 +279,8 @@ def reconcile_command(
     if len(told.unreadable) > _LISTED:
         steps.talk(f"and {len(told.unreadable) - _LISTED:,} more unreadable")
     if not told.is_exact or told.unreadable:
-        if not any(one.compared for one in told.models):
+        # Where a rule explains the bills, there was something to hold them against.
+        if not any(one.compared or one.corrections for one in told.models):
             steps.talk(
                 "Nothing can be compared: a record needs the billed image tokens, and "
                 "the predicted ones or model and sizes."
@@ -270,8 +288,27 @@ def reconcile_command(
         sys.exit(steps.REFUSED)
 
 
-def _records(name: str) -> list[Any]:
-    """Read the records of a file: one a line, or all of it one JSON value."""
+def _bills(name: str, *, is_one: bool) -> list[Bill]:
+    """Read the records of a file; one of several files names those without a name."""
+    records, mark = _records(name)
+    file = "stdin" if name == "-" else name
+    bills = []
+    for position, record in records:
+        bill = read_bill(record, position=position)
+        if not is_one and bill.name == f"#{position}":
+            bill = replace(bill, name=f"{file}{mark}{position}")
+        bills.append(bill)
+    # A picture has as many lines as it likes, and says nothing in any of them.
+    if bills and all(bill.problem == "is not JSON" for bill in bills):
+        return [Bill(name=file, problem=_NO_JSON)]
+    return bills
+
+
+def _records(name: str) -> tuple[list[tuple[int, Any]], str]:
+    """Read the records of a file: one a line, or all of it one JSON value.
+
+    Each has its number, which the mark puts behind the file's name.
+    """
     try:
         data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
     except OSError as exc:
@@ -281,8 +318,9 @@ def _records(name: str) -> list[Any]:
     try:
         whole = json.loads(data)
     except (ValueError, RecursionError):
-        return [line for line in data.splitlines() if line.strip()]
-    return whole if isinstance(whole, list) else [whole]
+        lines = enumerate(data.splitlines(), 1)
+        return [(at, line) for at, line in lines if line.strip()], ":"
+    return list(enumerate(whole if isinstance(whole, list) else [whole], 1)), "#"
 
 
 def _model_table(models: Sequence[ModelBill]) -> Table:
@@ -327,20 +365,45 @@ def _print_drifted(drifted: Sequence[BillCheck]) -> None:
 
 
 def _advice(one: ModelBill) -> list[str]:
-    said = list(one.advice)
+    said = [f"{sentence}." for sentence in one.findings]
     if one.profile is None and one.model != UNNAMED:
         said.insert(0, f"{one.model} is not a known model.")
     elif one.profile is None:
         said.insert(0, "Some records name no model; -m says which it was.")
-    said += [
-        f"Billed to {one.model}{' by Batch' if cost.is_batch else ''}: "
-        f"{money(cost.total)} {cost.currency} for "
-        f"{show.counted(cost.requests, 'request')}, at prices of {cost.date}."
-        for cost in one.costs
-    ]
+    if one.table:
+        which = "by the first of them" if len(one.corrections) > 1 else "so"
+        said.append(
+            f"To predict {which}, put this into the file that QWENVL_PREP_MODELS "
+            f"names:\n{one.table}"
+        )
+    silent = sum(
+        not check.bill.is_output_known
+        for check in one.checks
+        if check.status != "unreadable"
+    )
+    said += [_billed(one, cost) for cost in one.costs]
+    if one.costs and silent:
+        said.append(
+            f"{show.counted(silent, 'record')} without the tokens of the answer, "
+            f"which that leaves out."
+        )
     for cost in one.costs[:1]:
         said += cost.notes()
     return said
+
+
+def _billed(one: ModelBill, cost: Cost) -> str:
+    batch = " by Batch" if cost.is_batch else ""
+    amount = (
+        f"Billed to {one.model}{batch}: {money(cost.total)} {cost.currency} for "
+        f"{show.counted(cost.requests, 'request')}, at "
+    )
+    if not one.corrections:
+        return f"{amount}prices of {cost.date}."
+    return (
+        f"{amount}the table's prices for {cost.model} of {cost.date}; the bill "
+        f"follows another rule, so its prices may be others too."
+    )
 
 
 def _check_record(check: BillCheck) -> dict[str, Any]:
@@ -352,7 +415,9 @@ def _check_record(check: BillCheck) -> dict[str, Any]:
         "predicted_image_tokens": check.predicted_image_tokens,
         "billed_image_tokens": check.billed_image_tokens,
         "billed_input_tokens": usage.input_tokens if usage else None,
-        "billed_output_tokens": usage.output_tokens if usage else None,
+        "billed_output_tokens": (
+            usage.output_tokens if usage and check.bill.is_output_known else None
+        ),
         "drift": check.drift,
         "problem": check.bill.problem or None,
     }
@@ -376,7 +441,8 @@ def _model_record(one: ModelBill) -> dict[str, Any]:
             {
                 "high_resolution": found.high_resolution,
                 "base": found.base,
-                "changes": found.changes,
+                "changes": dict(found.changes),
+                "table": found.table or None,
                 "alike": list(found.alike),
                 "explained": found.explained,
                 "bills": found.bills,

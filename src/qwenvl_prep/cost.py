@@ -179,7 +179,7 @@ class Cost:
             )
         if self.confidence == "L":
             notes.append(
-                f"Sources disagree about the prices of {self.model} ({self.source})"
+                f"The prices of {self.model} are not well known ({self.source})"
             )
         return notes
 
@@ -440,7 +440,7 @@ def _decimal(number: Any) -> Decimal:
 def _priced(model: str | ModelProfile, *, batch: bool) -> tuple[ModelProfile, Prices]:
     profile = get_model(model)
     prices = profile.prices
-    if prices is None or not prices.tiers:
+    if prices is None:
         raise UnknownPriceError(
             f"Expected a model with known prices but received {profile.name}; give "
             f"them as get_model({profile.name!r}).replace(prices=Prices(...)), or in a "
@@ -454,15 +454,6 @@ def _priced(model: str | ModelProfile, *, batch: bool) -> tuple[ModelProfile, Pr
             model=profile.name,
             feature="batch",
         )
-    edges = _edges(prices)
-    is_ended = all(tier.up_to is not None for tier in prices.tiers[:-1])
-    if edges != sorted(set(edges)) or not is_ended:
-        raise ValueError(
-            f"Expected price tiers with rising edges but received {prices.tiers}"
-        )
-    for price in (p for tier in prices.tiers for p in (tier.input, tier.output)):
-        if not (_decimal(price).is_finite() and price >= 0):
-            raise ValueError(f"Expected a price of at least 0 but received {price}")
     return profile, prices
 
 

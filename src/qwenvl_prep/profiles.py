@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import os
 from dataclasses import dataclass
 from decimal import Decimal
@@ -35,11 +36,38 @@ _SHORTEST_FAMILY = 5
 # The model of the document that this package reproduces.
 DEFAULT_MODEL = "qwen-vl-max"
 
+# How well a number is known.
+_CONFIDENCES = ("H", "M", "L")
+
 # Names a file of the user's own tables, read on top of ours.
 _USER_FILE = "QWENVL_PREP_MODELS"
 
 # What stands in tables of its own, under a name.
 _SHARED = ("limits", "frames", "prices")
+
+# What a file may hold; and of prices of one's own, what need not be said.
+_TABLES = frozenset({"model", "family", "limits", "frames", "prices", "price-list"})
+_OWN_PRICES = {
+    "region": "an unnamed region",
+    "confidence": "L",
+    "batch_factor": Decimal(1),
+}
+
+# Fields that are no numbers, and what they are.
+_KINDS = {
+    "family": "text",
+    "source": "text",
+    "confidence": "text",
+    "successor": "text",
+    "note": "text",
+    "date": "date",
+    "retired": "date",
+    "image_pixels": "true or false",
+    "stream_only": "true or false",
+    "formats": "a list of text",
+    "large_formats": "a list of text",
+    "high_resolution_wires": "a list of text",
+}
 
 # Whole numbers that a profile holds; those that it may lack, and that may be 0.
 _OF_VIDEO = (
@@ -127,12 +155,64 @@ class Prices:
     date: dt.date
     confidence: str
 
+    def __post_init__(self) -> None:
+        import datetime as dt
+
+        for name in ("currency", "region", "source"):
+            value = getattr(self, name)
+            if not isinstance(value, str) or not value:
+                raise ValueError(
+                    f"Expected text for {name} of prices but received {value!r}"
+                )
+        if type(self.date) is not dt.date:
+            raise ValueError(f"Expected a date of prices but received {self.date!r}")
+        if self.confidence not in _CONFIDENCES:
+            raise ValueError(
+                f"Expected H, M or L for confidence of prices but received "
+                f"{self.confidence!r}"
+            )
+        # None, where nothing goes by Batch.
+        if self.batch_factor is not None:
+            _check_price("batch_factor", self.batch_factor)
+        if not isinstance(self.tiers, tuple) or not self.tiers:
+            raise ValueError(
+                f"Expected a tuple of PriceTier but received {self.tiers!r}"
+            )
+        edge = 0
+        for number, tier in enumerate(self.tiers, 1):
+            if not isinstance(tier, PriceTier):
+                raise ValueError(f"Expected PriceTier in tiers but received {tier!r}")
+            _check_price("input", tier.input)
+            _check_price("output", tier.output)
+            if tier.up_to is None and number == len(self.tiers):
+                continue
+            if type(tier.up_to) is not int or tier.up_to <= edge:
+                raise ValueError(
+                    f"Expected price tiers with rising edges, whole numbers above "
+                    f"{edge:,}, but received up_to = {tier.up_to!r} for tier {number}"
+                )
+            edge = tier.up_to
+
     def __repr__(self) -> str:
         first = self.tiers[0]
         more = f", {len(self.tiers)} tiers" if len(self.tiers) > 1 else ""
         return (
             f"<Prices {first.input}/{first.output} {self.currency} a million{more}, "
             f"{self.date}>"
+        )
+
+
+def _check_price(name: str, price: Any) -> None:
+    is_number = isinstance(price, (int, float, Decimal)) and type(price) is not bool
+    if is_number:
+        is_number = (
+            price.is_finite()
+            if isinstance(price, Decimal)
+            else (isinstance(price, int) or math.isfinite(price))
+        )
+    if not is_number or price < 0:
+        raise ValueError(
+            f"Expected a price of at least 0 for {name} but received {price!r}"
         )
 
 
@@ -273,6 +353,11 @@ class ModelProfile:
                 f"Expected one of {', '.join(get_args(BoxConvention))} for boxes of "
                 f"{self.name} but received {self.boxes!r}"
             )
+        if self.confidence not in _CONFIDENCES:
+            raise ValueError(
+                f"Expected H, M or L for confidence of {self.name} but received "
+                f"{self.confidence!r}"
+            )
 
     @property
     def takes_video(self) -> bool:
@@ -376,7 +461,7 @@ def list_models() -> tuple[ModelProfile, ...]:
 
 
 def load_models(path: str | os.PathLike[str]) -> dict[str, ModelProfile]:
-    r"""
+    r'''
     Read profiles of one's own from a file.
 
     Parameters
@@ -384,8 +469,17 @@ def load_models(path: str | os.PathLike[str]) -> dict[str, ModelProfile]:
     path : str or path
         A TOML file of ``[model.NAME]`` tables.  Each holds what differs from a known
         model, which it names as ``like = "..."``; a name that is known already need
-        not say so.  Whole families may stand there too, in the form of the package's
-        own ``profiles.toml``.
+        not say so.  A name with a dot stands in quotes: ``[model."qwen9.1-vl"]``;
+        ``false`` takes a limit away.  Whole families may stand there too, in the form
+        of the package's own ``profiles.toml``.
+
+        ``prices`` is a table, or the name of a ``[prices.NAME]`` table.  What it does
+        not say is looked for in ``[price-list]``; *tiers*, *currency* and *date* have
+        to be said, *source* is else the file, *region* ``"an unnamed region"``,
+        *confidence* ``"L"`` and *batch_factor* 1.
+
+        Unless a table says otherwise, its model has *source* ``"FILE, like NAME"``
+        and confidence ``"L"``; one of a new name also *note* ``"built on NAME"``.
 
     Returns
     -------
@@ -403,25 +497,41 @@ def load_models(path: str | os.PathLike[str]) -> dict[str, ModelProfile]:
     --------
     >>> import tempfile, pathlib
     >>> path = pathlib.Path(tempfile.mkdtemp(), "models.toml")
-    >>> table = '[model.qwen9-vl]\nlike = "qwen3-vl-plus"\nfactor = 36'
-    >>> _ = path.write_text(table)
-    >>> load_models(path)["qwen9-vl"].factor
-    36
-    """
+    >>> tables = """
+    ... [model.qwen9-vl]
+    ... like = "qwen3-vl-plus"
+    ... factor = 36
+    ... prices = "mine"
+    ...
+    ... [prices.mine]
+    ... currency = "USD"
+    ... date = 2026-11-01
+    ... tiers = [
+    ...     { up_to = 32_768, input = 0.2, output = 1.6 },
+    ...     { input = 0.4, output = 3 },
+    ... ]
+    ... """
+    >>> _ = path.write_text(tables)
+    >>> model = load_models(path)["qwen9-vl"]
+    >>> model.factor, model.confidence, model.note
+    (36, 'L', 'built on qwen3-vl-plus')
+    >>> model.prices
+    <Prices 0.2/1.6 USD a million, 2 tiers, 2026-11-01>
+    '''
+    import tomllib
+
     try:
         text = Path(path).read_text("utf-8")
-        return _read_tables(text, _profiles(""))
+        return _read_tables(text, _profiles(""), os.fspath(path))
     except OSError as exc:
         raise ModelTableError(
             f"Expected a file of models that can be read but received {path}: "
             f"{exc.strerror}"
         ) from exc
-    except (ValueError, TypeError, LookupError, AttributeError) as exc:
-        reason = f"nothing is called {exc}" if isinstance(exc, LookupError) else exc
-        raise ModelTableError(
-            f"Expected tables of models in {path} but {reason}; the form is that of "
-            f"qwenvl_prep/profiles.toml"
-        ) from exc
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as exc:
+        raise ModelTableError(f"{path} is not TOML: {exc}") from exc
+    except (ValueError, TypeError) as exc:
+        raise ModelTableError(f"{path}: {exc}") from exc
 
 
 def _nearest(name: str, profiles: Iterable[str]) -> tuple[str, ...]:
@@ -438,6 +548,13 @@ def _nearest(name: str, profiles: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(ranked))[:3]
 
 
+# What a table of a model may hold.
+_KEYS = frozenset(ModelProfile.__dataclass_fields__) - {"name"} | {
+    *_SHARED,
+    "video",
+}
+
+
 @functools.cache
 def _profiles(user_file: str) -> dict[str, ModelProfile]:
     """Read the package's own tables, and the user's on top of them."""
@@ -448,74 +565,207 @@ def _profiles(user_file: str) -> dict[str, ModelProfile]:
 
 
 def _read_tables(
-    text: str, known: Mapping[str, ModelProfile]
+    text: str, known: Mapping[str, ModelProfile], file: str = ""
 ) -> dict[str, ModelProfile]:
-    """Turn tables into profiles; *known* are the models that they may build on."""
+    """Turn tables into profiles; *known* are the models that they may build on.
+
+    *file* names a file of the user's own, whose numbers are nobody else's.
+    """
     import tomllib
 
     # As they are written: 0.15 is a price, not the nearest double.
     tables = tomllib.loads(text, parse_float=Decimal)
-    single = dict(tables.get("model", {}))
+    _check_keys("the file", tables, _TABLES)
+    for kind in set(tables) & (_TABLES - {"price-list"}):
+        _check_table(f"[{kind}.NAME]", tables[kind])
+        for name, table in tables[kind].items():
+            _check_table(f"[{kind}.{name}]", table)
+    if not tables.get("model") and not tables.get("family"):
+        raise ValueError(
+            "Expected a [model.NAME] or a [family.NAME] table but received none"
+        )
+    reader = _Tables(tables, file)
+    single = {name: dict(table) for name, table in tables.get("model", {}).items()}
     profiles: dict[str, ModelProfile] = {}
     for family, table in tables.get("family", {}).items():
         shared = dict(table)
-        for name in shared.pop("names"):
+        names = shared.pop("names", None)
+        if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
+            raise ValueError(
+                f"Expected names = [...] in [family.{family}] but received {names!r}"
+            )
+        for name in names:
             values = {"family": family, **shared, **single.pop(name, {})}
-            profiles[name] = _profile(name, values, tables)
-    for name, table in single.items():
-        values = dict(table)
+            profiles[name] = reader.profile(name, values)
+    for name, values in single.items():
         like = values.pop("like", name)
-        base = profiles.get(like) or known[like]
-        # What is said of the other name is not said of this one.
-        fresh = {} if like == name else {"retired": None, "successor": None, "note": ""}
-        own = _resolved(name, values, tables)
-        profiles[name] = dataclasses.replace(base, **{"name": name, **fresh, **own})
+        own = reader.resolved(name, values)
+        base = profiles.get(like) or known.get(like)
+        if base is None:
+            raise ValueError(_no_base(name, like, [*known, *profiles]))
+        changes = {"name": name}
+        if file and (values or like != name):
+            # Numbers that somebody wrote down are not as well known as the others.
+            changes |= {"source": f"{file}, like {like}", "confidence": "L"}
+        if like != name:
+            # What is said of the other name is not said of this one.
+            about = {"retired": None, "successor": None, "note": f"built on {like}"}
+            changes |= about
+        profiles[name] = dataclasses.replace(base, **{**changes, **own})
     return profiles
 
 
-def _profile(
-    name: str, values: dict[str, Any], tables: Mapping[str, Any]
-) -> ModelProfile:
-    return ModelProfile(name=name, **_resolved(name, values, tables))
-
-
-def _resolved(
-    name: str, values: dict[str, Any], tables: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Put what is named in the place of the names, and check the rest."""
-    fields = dict(values)
-    named = {kind: fields.pop(kind, None) for kind in _SHARED}
-    below: dict[str, Any] = {}
-    for kind in ("limits", "frames"):
-        if named[kind] is not None:
-            below |= {
-                key: value
-                for key, value in tables[kind][named[kind]].items()
-                if key not in {"source", "date"}
-            }
-    fields = {**below, **fields}
-    if named["prices"]:
-        fields["prices"] = _prices(
-            {**tables["price-list"], **tables["prices"][named["prices"]]}
+def _no_base(name: str, like: Any, known: Iterable[str]) -> str:
+    nearest = _nearest(str(like), known)
+    hint = f"; did you mean {', '.join(nearest)}?" if nearest else "; see list_models()"
+    if like == name:
+        return (
+            f'Expected like = "..." in [model.{name}], as no model of that name is '
+            f"known, but received none{hint}"
         )
-    if not fields.pop("video", True):
-        fields |= dict.fromkeys(_OF_VIDEO)
-    unknown = sorted(set(fields) - set(ModelProfile.__dataclass_fields__))
-    if unknown:
-        raise ValueError(f"{name} has a {unknown[0]!r}, which no model has")
-    for key, value in fields.items():
-        if isinstance(value, list):
-            fields[key] = tuple(value)
-    return fields
+    return f"Expected a known model for like of {name} but received {like!r}{hint}"
 
 
-def _prices(table: Mapping[str, Any]) -> Prices:
-    tiers = tuple(
-        PriceTier(
-            input=Decimal(tier["input"]),
-            output=Decimal(tier["output"]),
-            up_to=tier.get("up_to"),
-        )
-        for tier in table["tiers"]
-    )
-    return Prices(**{**table, "tiers": tiers})
+def _check_table(where: str, table: Any) -> None:
+    if not isinstance(table, dict):
+        raise ValueError(f"Expected a table {where} but received {table!r}")
+
+
+def _check_keys(where: str, table: Mapping[str, Any], known: Iterable[str]) -> None:
+    """Refuse a key that nobody reads, most often a slip of the keyboard."""
+    import difflib
+
+    names = sorted(known)
+    for key in sorted(set(table) - set(names)):
+        if isinstance(table[key], dict) and where.startswith("[model."):
+            hint = "quote a name with a dot in it: [model.'qwen9.1-vl']"
+        else:
+            near = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
+            one_of = ", ".join(names)
+            hint = f"did you mean {near[0]}?" if near else f"it holds {one_of}"
+        raise ValueError(f"Expected no {key!r} in {where} but received one; {hint}")
+
+
+class _Tables:
+    """The tables of one file, and what of them a model is made of."""
+
+    def __init__(self, tables: Mapping[str, Any], file: str) -> None:
+        self._tables = tables
+        self._file = file
+
+    def profile(self, name: str, values: dict[str, Any]) -> ModelProfile:
+        """Make a model of its family's table and its own."""
+        fields = self.resolved(name, values)
+        if self._file:
+            fields = {"source": self._file, "confidence": "L", **fields}
+        lacking = [
+            field.name
+            for field in dataclasses.fields(ModelProfile)
+            if field.default is dataclasses.MISSING and field.name not in fields
+        ]
+        lacking.remove("name")
+        if lacking:
+            raise ValueError(
+                f"Expected all numbers of {name} in [family.{values['family']}] but "
+                f"received none for {', '.join(lacking)}"
+            )
+        return ModelProfile(name=name, **fields)
+
+    def resolved(self, name: str, values: dict[str, Any]) -> dict[str, Any]:
+        """Put what is named in the place of the names, and check the rest."""
+        _check_keys(f"[model.{name}]", values, _KEYS)
+        fields = dict(values)
+        named = {kind: fields.pop(kind, None) for kind in _SHARED}
+        below: dict[str, Any] = {}
+        for kind in ("limits", "frames"):
+            if named[kind] is not None:
+                table = self._named(name, kind, named[kind])
+                _check_keys(f"[{kind}.{named[kind]}]", table, _KEYS)
+                below |= {
+                    key: value
+                    for key, value in table.items()
+                    if key not in {"source", "date"}
+                }
+        fields = {**below, **fields}
+        if named["prices"]:
+            fields["prices"] = self._prices(name, named["prices"])
+        elif named["prices"] is not None:
+            fields["prices"] = None
+        if not fields.pop("video", True):
+            fields |= dict.fromkeys(_OF_VIDEO)
+        for key, value in fields.items():
+            # TOML has no word for nothing.
+            if value is False and key in _MAY_LACK:
+                fields[key] = None
+            _check_kind(f"{key} of {name}", key, value)
+            if isinstance(value, list):
+                fields[key] = tuple(value)
+        return fields
+
+    def _named(self, name: str, kind: str, wanted: Any) -> dict[str, Any]:
+        there = self._tables.get(kind, {})
+        if not isinstance(wanted, str) or wanted not in there:
+            raise ValueError(
+                f"Expected the name of a [{kind}.NAME] table for {kind} of {name} but "
+                f"received {wanted!r}; there is {', '.join(there) or 'none'}"
+            )
+        table: dict[str, Any] = there[wanted]
+        return table
+
+    def _prices(self, name: str, wanted: Any) -> Prices:
+        is_inline = isinstance(wanted, dict)
+        own = wanted if is_inline else self._named(name, "prices", wanted)
+        where = f"the prices of {name}" if is_inline else f"[prices.{wanted}]"
+        shared = self._tables.get("price-list", {})
+        _check_table("[price-list]", shared)
+        keys = [field.name for field in dataclasses.fields(Prices)]
+        _check_keys("[price-list]", shared, keys)
+        _check_keys(where, own, keys)
+        table = {**shared, **own}
+        if self._file:
+            table = {"source": self._file, **_OWN_PRICES, **table}
+        lacking = [key for key in keys if key not in table]
+        if lacking:
+            raise ValueError(
+                f"Expected {', '.join(lacking)} in {where} or in [price-list] but "
+                f"received neither"
+            )
+        tiers = table["tiers"]
+        if not isinstance(tiers, list) or not tiers:
+            raise ValueError(
+                f"Expected tiers = [{{ input = ..., output = ... }}] in {where} but "
+                f"received {tiers!r}"
+            )
+        return Prices(**{**table, "tiers": tuple(_tier(where, t) for t in tiers)})
+
+
+def _tier(where: str, tier: Any) -> PriceTier:
+    _check_table(f"{{ input = ..., output = ... }} among the tiers of {where}", tier)
+    _check_keys(f"a tier of {where}", tier, ("input", "output", "up_to"))
+    for key in ("input", "output"):
+        if key not in tier:
+            raise ValueError(
+                f"Expected {key} in each tier of {where} but received none"
+            )
+    # Numbers without a point are ints in TOML; what is none is refused later.
+    exact = {
+        key: Decimal(tier[key]) if type(tier[key]) is int else tier[key]
+        for key in ("input", "output")
+    }
+    return PriceTier(**exact, up_to=tier.get("up_to"))
+
+
+def _check_kind(what: str, key: str, value: Any) -> None:
+    """Refuse what is no text, date or list where one belongs."""
+    import datetime as dt
+
+    kind = _KINDS.get(key)
+    if kind is None or (value is None and key in _MAY_LACK):
+        return
+    wanted = {"text": str, "date": dt.date, "true or false": bool}.get(kind)
+    if wanted is not None:
+        is_right = type(value) is wanted
+    else:
+        is_right = isinstance(value, list) and all(isinstance(v, str) for v in value)
+    if not is_right:
+        raise ValueError(f"Expected {kind} for {what} but received {value!r}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
 
-from qwenvl_prep.billed_rule import UNNAMED, Correction, corrections
+from qwenvl_prep.billed_rule import UNNAMED, Correction, corrections, model_table
 from qwenvl_prep.bills import Bill, predicted, read_bill
 from qwenvl_prep.cost import Cost, cost_many
 from qwenvl_prep.errors import (
@@ -154,9 +154,39 @@ class ModelBill:
         return bool(self.compared) and not self.drifted
 
     @property
+    def findings(self) -> tuple[str, ...]:
+        """What the bills show, in sentences; *advice* adds how to use it."""
+        return self._said([one.finding for one in self.corrections], "")
+
+    @property
     def advice(self) -> tuple[str, ...]:
-        """What follows from the bills, in sentences."""
-        said = [one.sentence for one in self.corrections]
+        """What follows from the bills, in sentences, for Python."""
+        use = f"; use get_model({self.model!r}).replace(template_tokens={{}})"
+        return self._said([one.sentence for one in self.corrections], use)
+
+    @property
+    def table(self) -> str:
+        """
+        The first correction for the file that ``QWENVL_PREP_MODELS`` names, as TOML.
+
+        Empty where the profile is right, and where the bills name no model.
+        """
+        if self.corrections:
+            return self.corrections[0].table
+        taken = self._template_taken()
+        if taken is None:
+            return ""
+        return model_table(self.model, [("template_tokens", taken)])
+
+    def _template_taken(self) -> int | None:
+        """Give the tokens of the chat template where the profile's are wrong."""
+        known = self.template
+        if known is None or self.profile is None:
+            return None
+        is_right = known.least <= self.profile.template_tokens <= known.most
+        return None if is_right else known.middle
+
+    def _said(self, said: list[str], use: str) -> tuple[str, ...]:
         if len(said) > 1:
             said.insert(
                 0,
@@ -165,15 +195,12 @@ class ModelBill:
             )
         if self.drifted and not said:
             said.append(self._why_none())
-        known = self.template
-        if known is not None and self.profile is not None:
-            used = self.profile.template_tokens
-            if not known.least <= used <= known.most:
-                said.append(
-                    f"The chat template of {self.model} took {known.middle} tokens "
-                    f"where {used} are expected; use get_model({self.model!r})"
-                    f".replace(template_tokens={known.middle})"
-                )
+        taken = self._template_taken()
+        if taken is not None and self.profile is not None:
+            said.append(
+                f"The chat template of {self.model} took {taken} tokens where "
+                f"{self.profile.template_tokens} are expected{use.format(taken)}"
+            )
         return tuple(said)
 
     def _why_none(self) -> str:

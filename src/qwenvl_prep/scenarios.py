@@ -103,6 +103,7 @@ def what_if(
     output_tokens: int = 0,
     batch: bool = False,
     together: bool = False,
+    names: Sequence[str] | None = None,
 ) -> tuple[Scenario, ...]:
     """
     Tell what the same question costs under other caps, other models and by Batch.
@@ -132,6 +133,9 @@ def what_if(
         Whether every row goes by Batch; otherwise the last one shows it.
     together : bool
         Whether all pictures go in one request; otherwise each has its own.
+    names : sequence of str or None
+        What the images are called where they are refused; None for their paths, or
+        ``"image 1"`` and so on.
 
     Returns
     -------
@@ -145,7 +149,7 @@ def what_if(
     UnknownModelError, ModelFeatureError
         If a model is not known, or *model* has no high resolution.
     ValueError
-        If a number is out of range, or there is no image.
+        If a number is out of range, there is no image, or not one name for each.
 
     Examples
     --------
@@ -160,7 +164,7 @@ def what_if(
     profile = get_model(model)
     others = [get_model(other) for other in models]
     asked = _Question(
-        pictures=_pictures(images),
+        pictures=_pictures(images, names),
         text=text,
         output_tokens=integer("output_tokens", output_tokens, least=0),
         together=together,
@@ -191,15 +195,26 @@ class _Question:
     together: bool
 
 
-def _pictures(images: Iterable[Any]) -> list[tuple[str, ImageInfo]]:
+def _pictures(
+    images: Iterable[Any], names: Sequence[str] | None
+) -> list[tuple[str, ImageInfo]]:
     found: list[tuple[str, ImageInfo]] = []
     refused: list[tuple[int, str, QwenVLPrepError]] = []
     given = list(images) if isinstance(images, tuple) else listed(images)
+    if names is not None:
+        given = list(given)
+        if len(names) != len(given):
+            raise ValueError(
+                f"Expected one name for each image but received {len(names):,} names "
+                f"for {len(given):,} images"
+            )
     for index, image in enumerate(given):
+        own = None if names is None else names[index]
         try:
-            found.append(_picture(image, index))
+            name, info = _picture(image, index)
+            found.append((own or name, info))
         except QwenVLPrepError as exc:
-            refused.append((index, name_of(image, index), without_frames(exc)))
+            refused.append((index, own or name_of(image, index), without_frames(exc)))
     if refused:
         raise ImagesRefusedError.of(refused, len(refused) + len(found))
     if not found:

@@ -508,8 +508,9 @@ def _read_all(file: Any, limit: int) -> bytes:
 
 def _is_pixels(source: Any) -> bool:
     # Asked without importing either library: who has such a value has imported it.
-    image = sys.modules.get("PIL.Image")
-    if image is not None and isinstance(source, image.Image):
-        return True
-    numpy = sys.modules.get("numpy")
-    return numpy is not None and isinstance(source, numpy.ndarray)
+    # While another thread imports one, its module stands there half made.
+    kinds = (
+        getattr(sys.modules.get("PIL.Image"), "Image", None),
+        getattr(sys.modules.get("numpy"), "ndarray", None),
+    )
+    return isinstance(source, tuple(kind for kind in kinds if kind is not None))

@@ -63,7 +63,7 @@ def test_text_is_called_a_bound_only_where_it_is_one(run, folder):
     counted = text_tokens_of(text)
     said = "7" if counted.is_exact else "at most 31"
     err = " ".join(run(*words).err.split())
-    assert f"19 tokens of chat template, text of {said} tokens and answers" in err
+    assert f"19 tokens of chat template, text of {said} tokens and an answer" in err
     assert ("qwen3.8-max: text of at most 31 tokens" in err) is counted.is_exact
     lines = run(*words, "--json").lines
     for line in lines:
@@ -75,7 +75,7 @@ def test_text_is_called_a_bound_only_where_it_is_one(run, folder):
             line["image_tokens"] + line["text_tokens"] + line["template_tokens"]
         )
     known = run("cost", folder / "a.png", "-m", "qwen3.8-max", "--text-tokens", "1")
-    assert "text of 1 token and answers" in " ".join(known.err.split())
+    assert "text of 1 token and an answer" in " ".join(known.err.split())
 
 
 def test_rows_that_are_asked_for(run, folder):
@@ -138,6 +138,8 @@ def test_a_bad_picture_is_named_and_the_others_priced(run, folder):
     assert "error" in lines[0]
     assert lines[1]["images"] == 2
     assert lines[1]["refused"][0]["file"].endswith("d.png")
+    assert not any("image 3" in json.dumps(line) for line in lines)
+    assert "image 3" not in seen.err
     assert run("cost", folder / "c.jpg").code == 1
     assert run("cost", folder / "d.png").code == 1
 
@@ -217,7 +219,9 @@ def test_drift_is_status_1_with_a_suggestion(run, log):
     assert "+1,254" in seen.out
     assert "r2" in seen.out
     assert "r1" not in seen.out
-    assert "factor=32" in seen.err
+    assert "factor = 32" in seen.err
+    assert "get_model" not in seen.err  # that is for Python
+    assert "at the table's prices for qwen-vl-max" in seen.err
     assert max(map(len, seen.out.splitlines())) <= 80
 
 
@@ -273,7 +277,13 @@ def test_records_without_a_model(run, log):
     seen = run("reconcile", log(bare))
     assert seen.code == 1
     assert "-m says which" in seen.err
-    assert "Nothing can be compared" in seen.err
+    # The rule is found, so it would be wrong to say that nothing was compared.
+    assert "explains 1 of 1 bill." in seen.err
+    assert "get_model" not in seen.err
+    assert "Nothing can be compared" not in seen.err
+    del bare["sizes"]
+    assert "Nothing can be compared" in run("reconcile", log(bare)).err
+    bare["sizes"] = DRIFT["sizes"]
     assert run("reconcile", log(bare), "-m", PLUS).code == 0
     assert run("reconcile", log(bare), "-m", "qwen-nothing").code == 2
 
@@ -292,3 +302,60 @@ def test_what_cannot_be_read_is_refused(run, tmp_path):
         assert seen.code == 1
         assert seen.err.startswith("Error: ")
     assert run("reconcile").code == 2
+
+
+def test_the_advice_is_a_table_that_can_be_used(run, log, tmp_path, monkeypatch):
+    """What is said on stderr goes into a file, and then the bill agrees."""
+    del (line := dict(DRIFT))["predicted_image_tokens"]
+    for model in ("qwen-vl-max", "qwen9.1-vl"):
+        path = log({**line, "model": model})
+        said = run("reconcile", path).err
+        rows = run("reconcile", path, "--json").lines[-1]["corrections"]
+        assert f"QWENVL_PREP_MODELS names:\n{rows[0]['table']}\n" in said
+        for number, row in enumerate(rows):
+            # A file is read once a process.
+            mine = tmp_path / f"{model}-{number}.toml"
+            mine.write_text(row["table"], "utf-8")
+            with monkeypatch.context() as patched:
+                patched.setenv("QWENVL_PREP_MODELS", str(mine))
+                assert run("reconcile", path).code == 0
+
+
+def test_records_of_several_files_name_theirs(run, log, tmp_path):
+    """A number alone does not tell which of the files is meant."""
+    bare = {name: value for name, value in DRIFT.items() if name != "request_id"}
+    path = log(EXACT, "", bare)
+    other = tmp_path / "b.json"
+    other.write_text(json.dumps([EXACT, bare]), "utf-8")
+    checks = run("reconcile", path, other, "--json").lines
+    assert [line.get("request") for line in checks[:4]] == [
+        *("r1", f"{path}:3", "r1", f"{other}#2")
+    ]
+    assert run("reconcile", path, "--json").lines[1]["request"] == "#3"
+
+
+def test_what_is_no_log_takes_one_line(run, log, folder):
+    """Each line of a picture used to be told as a bad record of its own."""
+    seen = run("reconcile", folder / "a.png")
+    assert (seen.code, seen.out) == (1, "")
+    assert seen.err.count("\n") == 1
+    assert "a.png holds no JSON" in seen.err
+    seen = run("reconcile", log(EXACT), folder / "a.png")
+    assert seen.code == 1
+    assert seen.err.count("a.png") == 1
+
+
+def test_answers_that_nobody_counted_are_said(run, folder, log):
+    """Without --output-tokens the amounts are for the input alone."""
+    seen = run("cost", folder)
+    assert "\nAnswers are counted as 0 tokens; --output-tokens" in seen.err
+    seen = run("cost", folder, "--output-tokens", 100)
+    assert "Answers are counted as 0" not in seen.err
+    assert "an answer of 100 tokens (200 in all)." in " ".join(seen.err.split())
+    # In a bill as well.
+    line = {name: v for name, v in EXACT.items() if name != "billed_output_tokens"}
+    seen = run("reconcile", log(EXACT, line))
+    assert seen.code == 0
+    assert "1 record without the tokens of the answer" in seen.err
+    told = run("reconcile", log(line), "--json").lines[0]
+    assert told["billed_output_tokens"] is None

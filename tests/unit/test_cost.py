@@ -154,7 +154,7 @@ def test_old_prices_are_said():
 def test_prices_that_sources_disagree_about_are_said():
     """Confidence L is told with the amount."""
     made = qp.cost(1, model=priced((None, 1, 1), confidence="L"))
-    assert "Sources disagree" in made.notes(READ)[0]
+    assert "not well known" in made.notes(READ)[0]
 
 
 @pytest.mark.parametrize(

@@ -489,7 +489,24 @@ def test_a_copy_of_a_retired_model_is_not_retired(tmp_path):
     path = tmp_path / "models.toml"
     path.write_text('[model.mine]\nlike = "qwen-vl-max"')
     mine = qp.load_models(path)["mine"]
-    assert (mine.retired, mine.successor, mine.note) == (None, None, "")
+    assert (mine.retired, mine.successor, mine.note) == (
+        *(None, None),
+        "built on qwen-vl-max",
+    )
+    # Numbers that somebody made up are not as well known as the original's.
+    assert (mine.source, mine.confidence) == (f"{path}, like qwen-vl-max", "L")
+    path.write_text(
+        '[model.mine]\nlike = "qwen-vl-max"\nsource = "a letter"\nconfidence = "M"\n'
+        'note = "mine"\nhigh_resolution_pixels = false\n'
+        "[model.qwen-vl-max]\nmax_images = 3"
+    )
+    own = qp.load_models(path)
+    mine = own["mine"]
+    assert (mine.source, mine.confidence, mine.note) == ("a letter", "M", "mine")
+    assert mine.high_resolution_pixels is None
+    changed = own["qwen-vl-max"]
+    assert (changed.source, changed.confidence) == (f"{path}, like qwen-vl-max", "L")
+    assert changed.note == qp.get_model("qwen-vl-max").note
 
 
 @pytest.mark.parametrize(
@@ -532,3 +549,108 @@ def test_replace_refuses_unsound_numbers(changes):
     """Prove that a profile cannot be made with a number that nothing can hold."""
     with pytest.raises(ValueError, match="Expected"):
         qp.get_model("qwen-vl-max").replace(**changes)
+
+
+LIKE = '[model.mine]\nlike = "qwen-vl-max"\n'
+MINE = f'{LIKE}prices = "mine"\n[prices.mine]\n'
+DATED = 'currency = "USD"\ndate = 2026-11-01\n'
+TIERS = "tiers = [{ input = 1, output = 2.5 }]\n"
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("", r"Expected a \[model.NAME\] or a \[family.NAME\] table"),
+        (f"[prices.mine]\n{DATED}{TIERS}", r"\[family.NAME\] table but received none"),
+        ("[models.mine]\nfactor = 28", "did you mean model?"),
+        (f"{LIKE}factr = 28", "did you mean factor?"),
+        (f"{LIKE}zzz = 28", "'zzz' in .*; it holds boxes, confidence"),
+        ("[model.qwen9.1-vl]\nfactor = 28", "quote a name with a dot"),
+        ('[model.mine]\nlike = "qwen-vl-mox"', "did you mean qwen-vl-max"),
+        ("[model.mine]\nfactor = 28", "Expected like = "),
+        ("[family.mine]\nfactor = 28", r"names = \[...\] in \[family.mine\]"),
+        ("[family.mine]\nnames = 'ab'", r"names = \[...\] in \[family.mine\]"),
+        ('[family.f]\nnames = ["a"]\nfactor = 28', "none for min_pixels, max_pixels"),
+        ('[family.f]\nnames = ["a"]\nlimits = "x"', "table for limits of a"),
+        (f"{LIKE}date = 3", "Expected date for date of mine but received 3"),
+        (f"{LIKE}source = 3", "Expected text for source of mine"),
+        (f"{LIKE}formats = 'PNG'", "Expected a list of text for formats"),
+        (f"{LIKE}stream_only = 1", "Expected true or false for stream_only"),
+        (f"{LIKE}confidence = 'X'", "Expected H, M or L"),
+        (f"{LIKE}prices = 'none'", r"\[prices.NAME\] table .* 'none'; there is none"),
+        (f"{LIKE}prices = 5", r"\[prices.NAME\] table .* received 5"),
+        (MINE + TIERS, "Expected currency, date in .prices.mine. or in .price-list."),
+        (MINE + DATED, "Expected tiers in"),
+        (f"{MINE}{DATED}tiers = 4", "Expected tiers = "),
+        (f"{MINE}{DATED}tiers = []", "Expected tiers = "),
+        (f"{MINE}{DATED}tiers = [1]", "Expected a table { input"),
+        (f"{MINE}{DATED}tiers = [{{ input = 1 }}]", "Expected output in each tier"),
+        (f"{MINE}{DATED}tiers = [{{ inptu = 1 }}]", "did you mean input?"),
+        (
+            f"{MINE}{DATED}tiers = [{{ input = 'x', output = 1 }}]",
+            "input but .*'x'",
+        ),
+        (f"{MINE}{DATED}tiers = [{{ input = nan, output = 1 }}]", "at least 0 for inp"),
+        (f"{MINE}{DATED}tiers = [{{ input = 1, output = -1 }}]", "at least 0 for outp"),
+        (f"{MINE}{DATED}{TIERS}curency = 'USD'", "did you mean currency?"),
+        (f"{MINE}{DATED}{TIERS}batch_factor = 'half'", "for batch_factor but"),
+        (f"{MINE}{TIERS}currency = 'USD'\ndate = 'now'", "a date of prices but"),
+        (f"price-list = 4\n{MINE}{TIERS}", "Expected a table .price-list."),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_one_sentence(tmp_path, table, said):
+    """Prove that it names the file and the key, and nothing of Python's insides."""
+    path = tmp_path / "models.toml"
+    path.write_text(table)
+    with pytest.raises(ModelTableError, match=said) as caught:
+        qp.load_models(path)
+    text = str(caught.value)
+    assert text.startswith(f"{path}: Expected")
+    assert text.count("Expected") == 1
+    assert "__" not in text
+
+
+def test_what_prices_need_not_say(tmp_path):
+    """Prove the defaults, and that prices may stand in the model's own table."""
+    path = tmp_path / "models.toml"
+    inline = 'prices = { currency = "USD", date = 2026-11-01, ' + TIERS.strip() + " }"
+    for table in (MINE + DATED + TIERS, f"[price-list]\n{DATED}{MINE}{TIERS}"):
+        path.write_text(table)
+        prices = qp.load_models(path)["mine"].prices
+        assert (prices.currency, str(prices.date)) == ("USD", "2026-11-01")
+        assert prices.tiers == (qp.PriceTier(Decimal(1), Decimal("2.5")),)
+        assert (prices.source, prices.confidence) == (str(path), "L")
+        assert (prices.batch_factor, prices.region) == (1, "an unnamed region")
+        path.write_text(LIKE + inline)
+        assert qp.load_models(path)["mine"].prices == prices
+    path.write_text(f'{LIKE}prices = ""')
+    assert qp.load_models(path)["mine"].prices is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"tiers": ()},
+        {"tiers": [qp.PriceTier(1, 1)]},
+        {"tiers": ((1, 1),)},
+        {"tiers": (qp.PriceTier(-1, 1),)},
+        {"tiers": (qp.PriceTier(1, float("nan")),)},
+        {"tiers": (qp.PriceTier(1, "1"),)},
+        {"tiers": (qp.PriceTier(True, 1),)},
+        {"tiers": (qp.PriceTier(1, 1, 9), qp.PriceTier(1, 1, 9))},
+        {"tiers": (qp.PriceTier(1, 1), qp.PriceTier(1, 1, 9))},
+        {"tiers": (qp.PriceTier(1, 1, 9.5),)},
+        {"tiers": (qp.PriceTier(1, 1, 0),)},
+        {"batch_factor": -1},
+        {"batch_factor": Decimal("Infinity")},
+        {"currency": ""},
+        {"region": None},
+        {"date": "2026-01-01"},
+        {"confidence": "X"},
+    ],
+)
+def test_unsound_prices_cannot_be_made(changes):
+    """Prove that it shows where they are written, not where they are used."""
+    prices = qp.get_model("qwen3-vl-plus").prices
+    with pytest.raises(ValueError, match="Expected"):
+        dataclasses.replace(prices, **changes)

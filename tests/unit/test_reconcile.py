@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import pickle
+import time
 
 import numpy as np
 import pytest
@@ -273,6 +275,8 @@ def test_model_fills_in_where_records_do_not_say():
         ({"usage": None}, "holds no usage"),
         ({"usage": "much"}, "holds no usage"),
         ({"usage": {"prompt_tokens": "9", "completion_tokens": 1}}, "holds no usage"),
+        ({"usage": {"prompt_tokens": 9, "completion_tokens": "1"}}, "holds no usage"),
+        ({"usage": {"prompt_tokens": "9"}}, "holds no usage"),
         ({"usage": {"prompt_tokens": -9, "completion_tokens": 1}}, "less than nothing"),
         ({"usage": usage(1249, text=-5)}, "more image tokens than input"),
         ({"error": {"message": "no such model"}}, "was refused: no such model"),
@@ -428,3 +432,48 @@ def test_a_check_is_told_in_one_short_line():
         "<BillCheck #1: drift, +3 tokens>",
         "<BillCheck #2: unknown>",
     ]
+
+
+def test_usage_without_the_answer_is_compared():
+    """Image tokens need no output tokens; these count 0 and are said to be unknown."""
+    given = usage(1249)
+    del given["completion_tokens"]
+    told = qp.reconcile([record(1249) | {"usage": given}])
+    assert told.is_exact
+    (check,) = told.checks
+    assert check.bill.usage == qp.Usage(1275, 0, 1249)
+    assert not check.bill.is_output_known
+    assert qp.reconcile([record(1249)]).checks[0].bill.is_output_known
+
+
+def test_many_images_in_one_record_are_quick():
+    """Equal sizes count once, and of many different ones the search is bounded."""
+    same = record(700 * 10**5) | {"sizes": [PHOTO] * 10**5}
+    other = record(700 * 10**4)
+    other |= {"sizes": [[20 + n % 997, 30 + n % 991] for n in range(10**4)]}
+    start = time.perf_counter()
+    for one in (same, other):
+        assert qp.reconcile([one]).models[0].corrections == ()
+    assert time.perf_counter() - start < 5  # it took minutes
+    right = record(1249 * 10**5, model="qwen3-vl-plus") | {"sizes": [PHOTO] * 10**5}
+    rules = {one.rule for one in qp.reconcile([right]).models[0].corrections}
+    assert CountRule(28, 3_136, 1_003_520, 2) in rules
+
+
+def test_a_correction_cannot_be_changed():
+    """It is a value: hashable, and its changes are read only."""
+    (found, *_) = qp.reconcile([record(2503)]).models[0].corrections
+    with pytest.raises(TypeError):
+        found.changes["factor"] = 1
+    assert hash(found) == hash(pickle.loads(pickle.dumps(found)))
+    assert qp.get_model("qwen-vl-max").replace(**found.changes).factor == 32
+
+
+def test_records_without_a_model_are_told_which_to_name():
+    """No get_model(...) of a default model that nobody asked for."""
+    bare = {name: value for name, value in record(2503).items() if name != "model"}
+    (one,) = qp.reconcile([bare]).models
+    named = one.corrections[0].alike[0]
+    assert one.advice[-1].endswith(f"use model={named!r}")
+    assert qp.reconcile([bare], model=named).is_exact
+    assert one.table == ""

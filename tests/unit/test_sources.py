@@ -9,7 +9,9 @@ import io
 import lzma
 import os
 import pathlib
+import sys
 import threading
+import types
 import zipfile
 
 import numpy as np
@@ -680,3 +682,10 @@ def test_repr_shows_no_contents(png):
 def test_error_about_a_data_uri_shows_little_of_it():
     """What was wrong with a data URI is told without repeating all of it."""
     assert len(refusal("data:image/png;base32," + "A" * 100_000)) < 300
+
+
+def test_a_library_that_is_half_imported_is_no_obstacle(monkeypatch):
+    """Another thread may just be importing Pillow or NumPy."""
+    for name in ("PIL.Image", "numpy"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    assert as_source(b"bytes").data == b"bytes"

@@ -958,7 +958,7 @@ def test_the_command_line_counts_addresses_when_asked(site):
     assert '"encoded_size": 10000000' in done_json.stdout
     refused = run(cli, ["count", "--fetch", url])
     assert refused.exit_code == 1
-    assert "allow_private" in refused.stderr
+    assert "--allow-private" in refused.stderr
     for each in (done, done_json, refused):
         assert "canary" not in each.output
     assert run(cli, ["count", "--allow-private", "a.jpg"]).exit_code == 2
