@@ -23,6 +23,8 @@ BENCH = {name for name in NAMES if name.startswith("bench")}
 # From the bottom up; a file imports at run time only what stands before it.
 LAYERS = [
     {"_version", "errors", "findings", "_native"},
+    {"model_profile"},
+    {"model_tables"},
     {"profiles", "headers", "data_uri", "jpeg_structure", "strips", "damage"},
     {"limits", "geometry", "icc_shaper", "metadata", "fidelity"},
     {"addresses", "coordinates", "icc", "tile_grid"},
@@ -126,7 +128,9 @@ def test_bottom_imports_nothing_of_ours(name):
         "errors": set(),
         "_native": {"_native"},
         "_version": set(),
-        "profiles": {"errors"},
+        "model_profile": {"errors"},
+        "model_tables": {"model_profile"},
+        "profiles": {"errors", "model_profile", "model_tables"},
         "headers": {"errors", "headers"},
     }
     own = module_of(name)
