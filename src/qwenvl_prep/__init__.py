@@ -11,12 +11,12 @@ TYPE_CHECKING = False
 # its home below; a test holds the two together.
 if TYPE_CHECKING:
     from qwenvl_prep import errors as errors
+    from qwenvl_prep.answers import parse_boxes as parse_boxes
     from qwenvl_prep.budget import RequestPlan as RequestPlan
     from qwenvl_prep.budget import count_fitting as count_fitting
     from qwenvl_prep.budget import fit as fit
     from qwenvl_prep.coordinates import Box as Box
     from qwenvl_prep.coordinates import CoordinateMap as CoordinateMap
-    from qwenvl_prep.coordinates import parse_boxes as parse_boxes
     from qwenvl_prep.cost import Cost as Cost
     from qwenvl_prep.cost import cost as cost
     from qwenvl_prep.cost import cost_many as cost_many
@@ -133,7 +133,7 @@ _HOMES = {
     "list_models": "profiles",
     "load_models": "profiles",
     "merge_boxes": "tile_boxes",
-    "parse_boxes": "coordinates",
+    "parse_boxes": "answers",
     "plan": "plan",
     "plan_tiles": "tiles",
     "plan_video": "video",

@@ -14,11 +14,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ASKING",
+    "BACKGROUND",
+    "FRAME",
     "HIGH",
     "INPUTS",
     "JSON",
     "MODEL",
     "PREPARING",
+    "QUALITY",
     "QUIET",
     "with_options",
 ]
@@ -44,6 +47,22 @@ HIGH = click.option(
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 QUIET = click.option("-q", "--quiet", is_flag=True, help="No progress, no summary.")
+QUALITY = click.option(
+    "--quality",
+    type=click.IntRange(1, 95),
+    default=90,
+    show_default=True,
+    help="Of JPEG and WebP.",
+)
+BACKGROUND = click.option(
+    "--background",
+    default="white",
+    show_default=True,
+    help="Under transparent parts: white, black or #rrggbb.",
+)
+FRAME = click.option(
+    "--frame", type=click.IntRange(0), help="Frame, page or picture, from 0."
+)
 PREPARING = with_options(
     click.option(
         "--max-tokens",
@@ -60,13 +79,7 @@ PREPARING = with_options(
         show_default=True,
         help="auto keeps legal bytes, else picks PNG or JPEG by the picture.",
     ),
-    click.option(
-        "--quality",
-        type=click.IntRange(1, 95),
-        default=90,
-        show_default=True,
-        help="Of JPEG and WebP.",
-    ),
+    QUALITY,
     click.option(
         "--chroma",
         type=click.Choice(get_args(Chroma)),
@@ -74,12 +87,7 @@ PREPARING = with_options(
         show_default=True,
         help="Resolution of a JPEG's colour.",
     ),
-    click.option(
-        "--background",
-        default="white",
-        show_default=True,
-        help="Under transparent parts: white, black or #rrggbb.",
-    ),
+    BACKGROUND,
     click.option(
         "--color",
         type=click.Choice(get_args(Color)),
@@ -87,9 +95,7 @@ PREPARING = with_options(
         show_default=True,
         help="Apply a colour profile, or keep the numbers.",
     ),
-    click.option(
-        "--frame", type=click.IntRange(0), help="Frame, page or picture, from 0."
-    ),
+    FRAME,
     click.option(
         "--strip-metadata", is_flag=True, help="Also from files that are kept."
     ),

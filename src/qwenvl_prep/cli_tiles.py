@@ -12,7 +12,17 @@ import click
 from qwenvl_prep import cli_steps as steps
 from qwenvl_prep import cli_tables as show
 from qwenvl_prep.cli_inputs import Inputs, expand
-from qwenvl_prep.cli_options import HIGH, INPUTS, JSON, MODEL, QUIET, with_options
+from qwenvl_prep.cli_options import (
+    BACKGROUND,
+    FRAME,
+    HIGH,
+    INPUTS,
+    JSON,
+    MODEL,
+    QUALITY,
+    QUIET,
+    with_options,
+)
 from qwenvl_prep.cut import PreparedTile, prepare_tiles
 from qwenvl_prep.data_uri import data_uri_length
 from qwenvl_prep.errors import BudgetError, SourceError
@@ -68,22 +78,9 @@ _CUTTING = with_options(
         show_default=True,
         help="auto picks PNG or JPEG by the picture.",
     ),
-    click.option(
-        "--quality",
-        type=click.IntRange(1, 95),
-        default=90,
-        show_default=True,
-        help="Of JPEG and WebP.",
-    ),
-    click.option(
-        "--background",
-        default="white",
-        show_default=True,
-        help="Under transparent parts: white, black or #rrggbb.",
-    ),
-    click.option(
-        "--frame", type=click.IntRange(0), help="Frame, page or picture, from 0."
-    ),
+    QUALITY,
+    BACKGROUND,
+    FRAME,
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 import numpy as np
 from hypothesis import given
@@ -10,8 +11,11 @@ from hypothesis import strategies as st
 
 import qwenvl_prep as qp
 from qwenvl_prep import ImageInfo, PlanOptions
-from qwenvl_prep.coordinates import CoordinateMap, parse_boxes
+from qwenvl_prep.answers import parse_boxes
 from qwenvl_prep.plan import plan_image
+
+if TYPE_CHECKING:
+    from qwenvl_prep.coordinates import CoordinateMap
 
 SIDES = st.integers(11, 20_000)
 CONVENTIONS = st.sampled_from(["absolute-resized", "relative-1000"])

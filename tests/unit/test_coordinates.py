@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 import qwenvl_prep as qp
-from qwenvl_prep.coordinates import Box, CoordinateMap, parse_boxes
+from qwenvl_prep.answers import parse_boxes
+from qwenvl_prep.coordinates import Box, CoordinateMap
 from qwenvl_prep.errors import UnreadableBoxesError
 
 ABSOLUTE = qp.get_model("qwen-vl-max").replace(boxes="absolute-resized")

@@ -28,7 +28,7 @@ LAYERS = [
     {"profiles", "headers", "data_uri", "jpeg_structure", "strips", "damage"},
     {"limits", "geometry", "icc_shaper", "metadata", "fidelity"},
     {"addresses", "coordinates", "icc", "tile_grid"},
-    {"sizes", "text_tokens"},
+    {"answers", "sizes", "text_tokens"},
     {"shrink"},
     {"options", "remote"},
     {"sources", "integrity", "resize", "content", "decode_vips", "decode_pillow"},
